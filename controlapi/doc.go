@@ -1,0 +1,29 @@
+// Package controlapi is the language spoken with the control service: the
+// messages of its HTTPS API, version 1. It holds no logic beyond parsing,
+// printing and validating them.
+//
+//   - [RegKey] is what an administrator hands to a device.
+//   - [Challenge], [JoinRequest], [JoinResponse]: how a device becomes a member.
+//   - [Device], [Network], [Map], [Event]: what a member is told, and keeps being told.
+//   - [Signal]: what one member has the service pass to another.
+//   - [Problem]: how a request is refused.
+//   - [RegKeyInfo], [DeviceInfo], ...: what an administrator sees.
+//
+// Paths, all below the service's URL:
+//
+//	POST   /v1/challenge          -> Challenge                 anyone
+//	POST   /v1/join               JoinRequest -> JoinResponse  anyone
+//	GET    /v1/watch?epoch=&since= -> Event per line           device
+//	POST   /v1/signals            Signal -> SignalResult       device
+//	DELETE /v1/self                                            device
+//	POST   /v1/reg-keys           RegKeyRequest -> RegKeyCreated  admin
+//	GET    /v1/reg-keys           -> RegKeyList                admin
+//	DELETE /v1/reg-keys/{id}                                   admin
+//	GET    /v1/devices            -> DeviceList                admin
+//	GET    /v1/devices/{device}   -> DeviceInfo                admin
+//	PATCH  /v1/devices/{device}   DeviceUpdate -> DeviceInfo   admin
+//	DELETE /v1/devices/{device}                                admin
+//
+// {device} is an id or a name. Devices and administrators authenticate with
+// "Authorization: Bearer TOKEN". Times are RFC 3339 in UTC.
+package controlapi

@@ -1,0 +1,96 @@
+package controlapi
+
+import (
+	"crypto/sha256"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"net/url"
+	"strings"
+)
+
+// Pin is the SHA-256 of a certificate's SubjectPublicKeyInfo (RFC 7469), in
+// unpadded base64url; empty where the certificate is checked the usual way.
+type Pin string
+
+// PinOf returns the pin of a DER-encoded SubjectPublicKeyInfo.
+func PinOf(spki []byte) Pin {
+	sum := sha256.Sum256(spki)
+	return Pin(base64.RawURLEncoding.EncodeToString(sum[:]))
+}
+
+// Matches reports whether the pin is that of spki.
+func (p Pin) Matches(spki []byte) bool { return p == PinOf(spki) }
+
+// RegKey is a registration key: everything a device needs to join. Its text is
+//
+//	https://HOST:PORT#SECRET        certificate checked by the system's authorities
+//	https://HOST:PORT#SECRET.PIN    certificate pinned
+type RegKey struct {
+	ServiceURL string
+	Secret     string
+	Pin        Pin
+}
+
+// String is the text form; it contains the secret.
+func (k RegKey) String() string {
+	s := k.ServiceURL + "#" + k.Secret
+	if k.Pin != "" {
+		s += "." + string(k.Pin)
+	}
+	return s
+}
+
+// ParseRegKey reads the text form. The secret is never repeated in an error.
+// A key without a URL ("SECRET" or "SECRET.PIN") is accepted; the caller then
+// needs the URL from elsewhere.
+func ParseRegKey(s string) (RegKey, error) {
+	s = strings.TrimSpace(s)
+	if s == "" {
+		return RegKey{}, errors.New("registration key is empty")
+	}
+	var k RegKey
+	rest := s
+	if at := strings.IndexByte(s, '#'); at >= 0 {
+		base, err := ParseServiceURL(s[:at])
+		if err != nil {
+			return RegKey{}, fmt.Errorf("registration key: %w", err)
+		}
+		k.ServiceURL, rest = base, s[at+1:]
+	} else if strings.Contains(s, "://") {
+		return RegKey{}, errors.New("registration key ends before its secret: it is URL#SECRET.PIN in one piece (quote it: a shell may take # for a comment)")
+	}
+	secret, pin, hasPin := strings.Cut(rest, ".")
+	if secret == "" || strings.ContainsAny(secret, " \t\r\n/#") {
+		return RegKey{}, errors.New("registration key has no secret: it is URL#SECRET.PIN in one piece")
+	}
+	if len(secret) > 256 {
+		return RegKey{}, errors.New("registration key: secret longer than 256 characters")
+	}
+	if hasPin {
+		raw, err := base64.RawURLEncoding.Strict().DecodeString(pin)
+		if err != nil || len(raw) != sha256.Size {
+			return RegKey{}, errors.New("registration key: its certificate pin is cut or changed: copy the whole key")
+		}
+		k.Pin = Pin(pin)
+	}
+	k.Secret = secret
+	return k, nil
+}
+
+// ParseServiceURL checks a service URL and returns it without a trailing
+// slash. A path is kept: the service may stand behind a reverse proxy.
+func ParseServiceURL(s string) (string, error) {
+	u, err := url.Parse(s)
+	switch {
+	case err != nil:
+		return "", fmt.Errorf("service URL %q: want https://HOST:PORT", s)
+	case u.Scheme == "http":
+		return "", fmt.Errorf("service URL %q is not encrypted: use https://%s", s, u.Host)
+	case u.Scheme != "https" || u.Hostname() == "":
+		return "", fmt.Errorf("service URL %q: want https://HOST:PORT", s)
+	case u.User != nil || u.RawQuery != "" || u.Fragment != "":
+		return "", fmt.Errorf("service URL %q: want https://HOST:PORT with nothing behind it", s)
+	}
+	return strings.TrimRight(u.String(), "/"), nil
+}

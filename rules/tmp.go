@@ -1,0 +1,2 @@
+package rules
+type Rule struct{}
