@@ -18,7 +18,7 @@ type Daemon interface {
 	// ChangeRules removes and adds rules in one step and keeps the result over
 	// restarts. An error means that nothing was changed. The error is a
 	// *UserError where the request was wrong.
-	ChangeRules(ctx context.Context, add, remove []rules.Rule) error
+	ChangeRules(ctx context.Context, add, remove []rules.Spec) error
 	// Ping sends one echo request through the tunnel to a peer (name, id,
 	// address or public key) and returns what came back.
 	Ping(ctx context.Context, peer string) (PingResult, error)
