@@ -1,0 +1,14 @@
+// Package cluster runs the real binaries in network namespaces for tests: a
+// control service and any number of nodes on one routed link, each in a
+// namespace of its own, the nodes without any privilege.
+//
+//   - [New] builds the namespaces; everything is removed when the test ends.
+//   - [Node] is a namespace with addresses; [Node.Command] runs a program in it.
+//   - [Proc] is a running program: its log, its end.
+//   - [Service] is `nexd serve`; [Cluster.Proxy] starts `nexd proxy` as an
+//     unprivileged user.
+//
+// It needs root, ip(8) and the tools a test names. What is missing fails the
+// test when NEXD_TEST_REQUIRE is set (continuous integration) and skips it,
+// saying what to install, elsewhere.
+package cluster
