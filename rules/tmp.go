@@ -1,2 +1,0 @@
-package rules
-type Rule struct{}
