@@ -1,0 +1,33 @@
+// Package duplex copies between two byte streams that can be closed one
+// direction at a time, so that whatever one side says by bytes, FIN or RST
+// reaches the other side as the same thing.
+//
+// It is not a proxy: it neither listens nor dials, and knows nothing of rules.
+//
+// What happens on one stream, and what the other one sees ("the other" is the
+// stream opposite to the one where it happened):
+//
+//	seen on one stream          done
+//	--------------------------  -----------------------------------------------
+//	bytes                       written to the other, in order, no byte twice
+//	FIN (io.EOF)                CloseWrite on the other after the last byte; the
+//	                            opposite direction goes on for as long as it likes
+//	FIN, the other cannot       the other is closed: a stream without half-close
+//	half-close                  has no other way to be told
+//	FIN from both               both closed, nothing is discarded: Finished
+//	RST while reading           the other is reset at once: Reset
+//	RST or EPIPE while writing  what that side had sent before is still delivered
+//	                            (bounded by one second), then the other is reset
+//	RST after its own FIN       the other is reset (host TCP sockets on Linux; on
+//	                            others it is noticed with the next write)
+//	no byte either way for      both closed: Idle
+//	Options.IdleTimeout
+//	context ended               both closed: Cut
+//
+// A stream that is closed while a byte for it was read and could not be written
+// any more is reset, not finished: nobody takes a cut stream for a whole one.
+// In every other case Close leaves queued bytes and the FIN to the stack below.
+//
+// Main types: [Copy], [Options], [Result], [End]. The suite that any other
+// copying loop must pass is in duplextest.
+package duplex
