@@ -1,0 +1,232 @@
+package bind
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"golang.zx2c4.com/wireguard/conn"
+
+	"nexd/internal/logkey"
+	"nexd/key"
+)
+
+// endpointPrefix begins the text of a peer's [Endpoint]; the key in
+// hexadecimal follows.
+const endpointPrefix = "peer:"
+
+// openTries bounds the search for a port that is free for IPv4 and IPv6.
+const openTries = 16
+
+var _ conn.Bind = (*Bind)(nil)
+
+// Config says where a [Bind] listens and who hears of what arrives.
+type Config struct {
+	// Log takes the bind's lines; nil discards them.
+	Log *slog.Logger
+	// Port is the UDP port to listen on, for IPv4 and IPv6; 0 takes a free one.
+	Port uint16
+	// OnSTUN gets each STUN message. It is called by the receiving goroutine:
+	// it must not block, and pkt is only valid until it returns. Nil drops them.
+	OnSTUN func(pkt []byte, from netip.AddrPort)
+	// OnNoPath is called when WireGuard had something for a peer without a
+	// path, perhaps many times a second. It must not block and must not call
+	// the tunnel. Nil is allowed.
+	OnNoPath func(peer key.Public)
+}
+
+// Bind is the socket. It implements wireguard-go's conn.Bind, whose Open,
+// Close, SetMark, Send, ParseEndpoint and BatchSize are for the device; the
+// other methods are ours. All methods are safe for concurrent use. Paths
+// outlive a Close and the next Open.
+type Bind struct {
+	cfg   Config
+	log   *slog.Logger
+	inner conn.Bind
+	epoch time.Time // times are kept as the monotonic distance from here
+	count counters
+	table atomic.Pointer[table] // path address to peer; replaced, never changed
+
+	open atomic.Bool
+	port atomic.Uint32 // of the socket as last opened; 0 before
+
+	life    sync.Mutex // serialises Open and Close
+	stop    chan struct{}
+	checked bool // the socket buffers have been looked at
+
+	mu     sync.RWMutex // guards the fields below
+	wanted uint16
+	peers  map[key.Public]*Endpoint
+}
+
+// New makes a Bind; the device opens it.
+func New(cfg Config) *Bind {
+	return newBind(cfg, conn.NewStdNetBind())
+}
+
+func newBind(cfg Config, inner conn.Bind) *Bind {
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	if cfg.OnSTUN == nil {
+		cfg.OnSTUN = func([]byte, netip.AddrPort) {}
+	}
+	if cfg.OnNoPath == nil {
+		cfg.OnNoPath = func(key.Public) {}
+	}
+	b := &Bind{
+		cfg:    cfg,
+		log:    cfg.Log,
+		inner:  inner,
+		epoch:  time.Now(),
+		wanted: cfg.Port,
+		peers:  make(map[key.Public]*Endpoint),
+	}
+	b.table.Store(&table{})
+	return b
+}
+
+// SetPort changes the port the next Open takes: after a [*PortError] the
+// caller may choose 0, a free port.
+func (b *Bind) SetPort(port uint16) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.wanted = port
+	b.port.Store(0)
+}
+
+// Port returns the port of the socket, or 0 before the first Open.
+func (b *Bind) Port() uint16 { return uint16(b.port.Load()) }
+
+// Open listens on the same port for IPv4 and IPv6. Port 0 means the port it
+// had before, else that of [Config.Port]. A port that cannot be had is a
+// [*PortError].
+func (b *Bind) Open(port uint16) ([]conn.ReceiveFunc, uint16, error) {
+	b.life.Lock()
+	defer b.life.Unlock()
+	if b.open.Load() {
+		return nil, 0, conn.ErrBindAlreadyOpen
+	}
+	if port == 0 {
+		port = b.remembered()
+	}
+	inner, actual, err := b.listen(port)
+	if err != nil {
+		return nil, 0, err
+	}
+	b.stop = make(chan struct{})
+	fns := make([]conn.ReceiveFunc, 0, len(inner))
+	for _, fn := range inner {
+		r := &receiver{bind: b, inner: fn, stop: b.stop}
+		fns = append(fns, r.receive)
+	}
+	b.port.Store(uint32(actual))
+	b.open.Store(true)
+	if !b.checked {
+		b.checked = true
+		b.checkBuffers()
+	}
+	b.log.Debug("udp socket open", logkey.Port, actual)
+	return fns, actual, nil
+}
+
+func (b *Bind) remembered() uint16 {
+	if p := b.Port(); p != 0 {
+		return p
+	}
+	b.mu.RLock()
+	defer b.mu.RUnlock()
+	return b.wanted
+}
+
+// listen opens the inner socket. On a host without IPv6 it reports port 0
+// whatever it took, so there a port is chosen first.
+func (b *Bind) listen(port uint16) ([]conn.ReceiveFunc, uint16, error) {
+	fns, actual, err := b.inner.Open(port)
+	if err != nil {
+		return nil, 0, portError(port, err)
+	}
+	if actual != 0 {
+		return fns, actual, nil
+	}
+	if port != 0 {
+		return fns, port, nil
+	}
+	b.inner.Close()
+	for range openTries {
+		if port, err = freePort(); err != nil {
+			break
+		}
+		if fns, _, err = b.inner.Open(port); err == nil {
+			return fns, port, nil
+		}
+		if !errors.Is(err, syscall.EADDRINUSE) {
+			break
+		}
+	}
+	return nil, 0, portError(0, err)
+}
+
+// Close closes the socket: blocked receives return net.ErrClosed, and so do
+// sends until the next Open. Paths stay.
+func (b *Bind) Close() error {
+	b.life.Lock()
+	defer b.life.Unlock()
+	if b.open.Swap(false) {
+		close(b.stop)
+	}
+	if err := b.inner.Close(); err != nil && !errors.Is(err, net.ErrClosed) {
+		return fmt.Errorf("close udp socket: %w", err)
+	}
+	return nil
+}
+
+// SetMark marks the socket's packets for policy routing (Linux: SO_MARK).
+func (b *Bind) SetMark(mark uint32) error { return b.inner.SetMark(mark) }
+
+// BatchSize is the number of packets one receive or send may carry.
+func (b *Bind) BatchSize() int { return b.inner.BatchSize() }
+
+// ParseEndpoint takes "peer:" and a public key in hexadecimal, the endpoint
+// whose path we choose, or IP:PORT, a plain WireGuard peer.
+func (b *Bind) ParseEndpoint(s string) (conn.Endpoint, error) {
+	if hexKey, ok := strings.CutPrefix(s, endpointPrefix); ok {
+		peer, err := parseHex(hexKey)
+		if err != nil {
+			return nil, err
+		}
+		return b.endpoint(peer), nil
+	}
+	addr, err := netip.ParseAddrPort(s)
+	if err != nil {
+		return nil, fmt.Errorf("parse endpoint: %w", err)
+	}
+	return &conn.StdNetEndpoint{AddrPort: unmap(addr)}, nil
+}
+
+// since returns the present moment in nanoseconds after b.epoch, never 0.
+func (b *Bind) since() int64 { return max(1, int64(time.Since(b.epoch))) }
+
+// moment is the inverse of since; 0 is the zero time.
+func (b *Bind) moment(nanos int64) time.Time {
+	if nanos == 0 {
+		return time.Time{}
+	}
+	return b.epoch.Add(time.Duration(nanos))
+}
+
+// unmap turns an IPv4 address in IPv6 clothes (::ffff:a.b.c.d) back: the IPv6
+// socket does not carry them.
+func unmap(a netip.AddrPort) netip.AddrPort {
+	if a.Addr().Is4In6() {
+		return netip.AddrPortFrom(a.Addr().Unmap(), a.Port())
+	}
+	return a
+}
