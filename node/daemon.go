@@ -1,0 +1,118 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"nexd/internal/logkey"
+	"nexd/localapi"
+	"nexd/rules"
+	"nexd/state"
+)
+
+// pingTimeout bounds one ping where the caller gave no bound of its own.
+const pingTimeout = 10 * time.Second
+
+var _ localapi.Daemon = (*Node)(nil)
+
+// startAPI opens the daemon's socket and serves it, and the operator's port.
+func (n *Node) startAPI(ctx context.Context, tasks *errgroup.Group) error {
+	if n.cfg.UnixSocket != "" {
+		srv, err := localapi.NewServer(localapi.Config{Path: n.cfg.UnixSocket, Daemon: n, Log: n.log})
+		if err != nil {
+			return err
+		}
+		tasks.Go(func() error { return srv.Run(ctx) })
+	}
+	if n.cfg.OpsListen != "" {
+		srv, err := listenOps(n.cfg.OpsListen, n)
+		if err != nil {
+			return err
+		}
+		tasks.Go(func() error { return srv.run(ctx) })
+	}
+	return nil
+}
+
+// Changed implements localapi.Daemon.
+func (n *Node) Changed() <-chan struct{} { return n.changed.wait() }
+
+// ChangeRules implements localapi.Daemon.
+func (n *Node) ChangeRules(_ context.Context, add, remove []rules.Spec) error {
+	err := n.book.change(add, remove, func(added, removed []state.Rule) error {
+		err := n.store.Update(func(d *state.Data) { d.Rules, d.RemovedRules = added, removed })
+		if err != nil {
+			return fmt.Errorf("keep the rules over restarts: %w", err)
+		}
+		return nil
+	})
+	if err != nil {
+		var re *rules.Error
+		if errors.As(err, &re) {
+			return &localapi.UserError{Message: re.Message(), Hint: re.Hint}
+		}
+		return err
+	}
+	for _, s := range remove {
+		n.log.Info("rule removed", logkey.Direction, s.Direction().String(), logkey.Rule, s.String())
+	}
+	for _, s := range add {
+		n.log.Info("rule added", logkey.Direction, s.Direction().String(), logkey.Rule, s.String())
+	}
+	n.applyRules()
+	return nil
+}
+
+// Ping implements localapi.Daemon.
+func (n *Node) Ping(ctx context.Context, peer string) (localapi.PingResult, error) {
+	dev, ok := n.roster.peer(peer)
+	if !ok {
+		return localapi.PingResult{}, &localapi.UserError{
+			Message: fmt.Sprintf("no member of the mesh is called %q", peer),
+			Hint:    "nexctl nexd peers list shows them",
+		}
+	}
+	n.mu.Lock()
+	pl := n.plane
+	n.mu.Unlock()
+	if pl == nil || len(dev.Addresses) == 0 {
+		return localapi.PingResult{}, errors.New("the device has not joined the mesh yet")
+	}
+	ctx, cancel := context.WithTimeout(ctx, pingTimeout)
+	defer cancel()
+	to := dev.Addresses[0]
+	rtt, err := pl.stack.Ping(ctx, to)
+	if err != nil {
+		return localapi.PingResult{}, fmt.Errorf("ping %s (%s): %w", dev.Name, to, err)
+	}
+	return localapi.PingResult{Peer: dev.Name, Address: to, RTT: rtt, Millis: millis(rtt), Path: pl.path(dev.PublicKey)}, nil
+}
+
+// SetLogLevel implements localapi.Daemon.
+func (n *Node) SetLogLevel(level string) error {
+	var l slog.Level
+	if err := l.UnmarshalText([]byte(level)); err != nil {
+		return &localapi.UserError{Message: fmt.Sprintf("log level %q", level), Hint: "use debug, info, warn or error"}
+	}
+	n.cfg.LogLevel.Set(l)
+	return nil
+}
+
+// LogLevel implements localapi.Daemon.
+func (n *Node) LogLevel() string {
+	switch l := n.cfg.LogLevel.Level(); {
+	case l < slog.LevelInfo:
+		return "debug"
+	case l < slog.LevelWarn:
+		return "info"
+	case l < slog.LevelError:
+		return "warn"
+	default:
+		return "error"
+	}
+}

@@ -1,0 +1,217 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"net"
+	"net/url"
+	"runtime"
+	"strings"
+	"time"
+
+	"nexd/controlapi"
+	"nexd/controlclient"
+	"nexd/internal/logkey"
+	"nexd/internal/version"
+	"nexd/key"
+	"nexd/localapi"
+	"nexd/state"
+	"nexd/tunnel"
+)
+
+// saveDelay is how long changes of the map gather before they are written.
+const saveDelay = 2 * time.Second
+
+// rejoinDelay lies between tries of a device that the service forgot.
+const rejoinDelay = 30 * time.Second
+
+// join asks for membership until the service answers. A refusal ends it.
+func (n *Node) join(ctx context.Context) error {
+	n.setState(localapi.StateJoining)
+	name, onTaken := n.deviceName()
+	resp, err := n.client.Join(ctx, controlclient.JoinParams{
+		Private: n.store.Data().PrivateKey, RegKey: n.regKey.Secret,
+		Name: name, OnNameTaken: onTaken, RequestIP: n.cfg.RequestIP, Ephemeral: n.cfg.Ephemeral,
+		Version: version.Version, OS: runtime.GOOS + "/" + runtime.GOARCH,
+		OnRetry: n.serviceError,
+	})
+	if err != nil {
+		return joinUsage(err)
+	}
+	m := &controlapi.Map{Self: resp.Device, Network: resp.Network}
+	if err := n.store.Update(func(d *state.Data) { d.Credential, d.Map = resp.Credential, m }); err != nil {
+		// The membership is real all the same: this run goes on with it.
+		n.log.Error("keep the device's credential: the next start needs the registration key again", logkey.Err, err)
+	}
+	n.roster.set(m)
+	n.serviceError(nil)
+	n.log.Info("joined", logkey.Device, resp.Device.Name, "addresses", resp.Device.Addresses)
+	return nil
+}
+
+// joinUsage makes a refusal of the service readable.
+func joinUsage(err error) error {
+	var problem *controlapi.Problem
+	if errors.As(err, &problem) {
+		return &UsageError{Message: "join: " + problem.Error(), Hint: problem.Hint}
+	}
+	var pin *controlclient.PinError
+	if errors.As(err, &pin) {
+		return &UsageError{
+			Message: "join: " + pin.Error(),
+			Hint:    "the registration key belongs to another service, or someone stands in between: ask for a new key",
+		}
+	}
+	return err
+}
+
+// follow keeps to the service's stream for ever, and writes the map to disk
+// when it changed. It returns when ctx ends.
+func (n *Node) follow(ctx context.Context) error {
+	dirty := make(chan struct{}, 1)
+	saved := make(chan struct{})
+	go func() {
+		defer close(saved)
+		n.saveMaps(ctx, dirty)
+	}()
+	defer func() { <-saved }()
+
+	connectedOnce := false
+	for ctx.Err() == nil {
+		m := n.roster.current()
+		err := n.client.Watch(ctx, controlclient.WatchConfig{
+			Credential: n.store.Data().Credential, Epoch: m.Epoch, Since: m.Revision,
+			On: func(ev controlapi.Event) { n.event(ev, dirty) },
+			OnState: func(connected bool, err error) {
+				connectedOnce = connectedOnce || connected
+				n.service(connected, err)
+			},
+		})
+		if ctx.Err() != nil {
+			return nil
+		}
+		n.expelled(err)
+		// A key given to this start may bring the device back; a device deleted
+		// while it ran stays away until a person restarts it.
+		if n.cfg.RegKey == "" || connectedOnce {
+			<-ctx.Done()
+			return nil
+		}
+		if err := n.join(ctx); err != nil && ctx.Err() == nil {
+			n.serviceError(err)
+			n.log.Error("join again", logkey.Err, err, logkey.Wait, rejoinDelay)
+			select {
+			case <-ctx.Done():
+			case <-time.After(rejoinDelay):
+			}
+			continue
+		}
+		n.applyMap(n.roster.current())
+	}
+	return nil
+}
+
+// expelled is called when the service does not know the device any more: it
+// is nobody's peer, and nothing of the mesh reaches it.
+func (n *Node) expelled(err error) {
+	n.log.Error("the service no longer knows this device: start it with a registration key to join again", logkey.Err, err)
+	if err := n.store.Update(func(d *state.Data) { d.Credential, d.Map = "", nil }); err != nil {
+		n.log.Warn("forget the void credential", logkey.Err, err)
+	}
+	self := controlapi.Device{}
+	if m := n.roster.current(); m != nil {
+		self.Name, self.PublicKey = m.Self.Name, m.Self.PublicKey
+	}
+	m := &controlapi.Map{Self: self}
+	n.roster.set(m)
+	n.applyMap(m)
+	n.mu.Lock()
+	n.life.state, n.life.expelled = localapi.StateJoining, true
+	n.mu.Unlock()
+	n.changed.notify()
+}
+
+// event applies one line of the stream.
+func (n *Node) event(ev controlapi.Event, dirty chan<- struct{}) {
+	switch ev.Type {
+	case controlapi.EventSnapshot, controlapi.EventDelta:
+		m := controlclient.Apply(n.roster.current(), ev)
+		n.roster.set(m)
+		n.applyMap(m)
+		n.log.Debug("membership changed", logkey.Revision, m.Revision, logkey.Count, len(m.Peers))
+		select {
+		case dirty <- struct{}{}:
+		default: // a save is due already
+		}
+	case controlapi.EventSignal:
+		if ev.Signal != nil {
+			n.plane.agent.HandleSignal(ev.Signal.From, ev.Signal.Payload)
+		}
+	}
+}
+
+// saveMaps writes the map some time after each change, and at the end.
+func (n *Node) saveMaps(ctx context.Context, dirty <-chan struct{}) {
+	save := func() {
+		m := n.roster.current()
+		err := n.store.Update(func(d *state.Data) {
+			if d.Credential != "" {
+				d.Map = m
+			}
+		})
+		if err != nil {
+			n.log.Warn("keep the map of the mesh: a start without the service would use an older one", logkey.Err, err)
+		}
+	}
+	for {
+		select {
+		case <-ctx.Done():
+			save()
+			return
+		case <-dirty:
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(saveDelay):
+		}
+		save()
+	}
+}
+
+// applyMap tells every part who is in the mesh.
+func (n *Node) applyMap(m *controlapi.Map) {
+	if err := n.plane.stack.SetAddresses(m.Self.Addresses); err != nil {
+		n.log.Error("set the device's addresses", logkey.Err, err)
+	}
+	peers := make([]tunnel.Peer, 0, len(m.Peers))
+	keys := make([]key.Public, 0, len(m.Peers))
+	for _, p := range m.Peers {
+		peers = append(peers, tunnel.Peer{Key: p.PublicKey, Addresses: p.Addresses})
+		keys = append(keys, p.PublicKey)
+	}
+	n.plane.tunnel.SetPeers(peers)
+	n.plane.agent.SetPeers(keys)
+	n.plane.agent.SetSTUN(n.stunServers(m))
+	n.engine.AddressesChanged()
+	n.changed.notify()
+}
+
+// stunServers returns the configured servers, or those of the service; an
+// entry without a host is on the host this node knows the service by.
+func (n *Node) stunServers(m *controlapi.Map) []string {
+	if len(n.cfg.STUNServers) > 0 {
+		return n.cfg.STUNServers
+	}
+	var out []string
+	for _, s := range m.STUN {
+		if port, ok := strings.CutPrefix(s, ":"); ok {
+			u, err := url.Parse(n.store.Data().ServiceURL)
+			if err != nil {
+				continue
+			}
+			s = net.JoinHostPort(u.Hostname(), port)
+		}
+		out = append(out, s)
+	}
+	return out
+}

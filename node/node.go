@@ -1,0 +1,259 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"nexd/controlapi"
+	"nexd/controlclient"
+	"nexd/internal/logkey"
+	"nexd/key"
+	"nexd/localapi"
+	"nexd/proxy"
+	"nexd/rules"
+	"nexd/state"
+)
+
+// leaveTimeout bounds the goodbye of an ephemeral device.
+const leaveTimeout = 3 * time.Second
+
+// UsageError is a node that cannot run as it was asked to: a flag, a key or a
+// rule is wrong. Hint says what to write instead.
+type UsageError struct {
+	Message string
+	Hint    string
+}
+
+func (e *UsageError) Error() string { return e.Message }
+
+// Node is one member of the mesh. Make it with [New], run it once with
+// [Node.Run]; the other methods are safe at any time in between.
+type Node struct {
+	cfg    Config
+	log    *slog.Logger
+	store  *state.Store
+	client *controlclient.Client
+	regKey controlapi.RegKey // zero: none was given
+
+	roster  roster
+	book    *rulebook
+	changed notifier
+
+	mu sync.Mutex
+	// mu guards the fields below.
+	life   lifecycle
+	plane  *plane        // nil until the device is a member
+	engine *proxy.Engine // nil until then, too
+}
+
+// New reads the state directory and checks what it can without the network. It
+// starts nothing, but holds the state directory's lock until Run or Close ends.
+func New(cfg Config) (*Node, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, &UsageError{Message: err.Error()}
+	}
+	if cfg.DrainTimeout == 0 {
+		cfg.DrainTimeout = DefaultDrainTimeout
+	}
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	if cfg.LogLevel == nil {
+		cfg.LogLevel = new(slog.LevelVar)
+	}
+	n := &Node{cfg: cfg, log: cfg.Log}
+	n.life = lifecycle{state: localapi.StateStarting}
+	var err error
+	if cfg.Ephemeral {
+		n.store = state.Memory()
+	} else if n.store, err = state.Open(cfg.StateDir, cfg.Log); err != nil {
+		return nil, err
+	}
+	if err := n.prepare(); err != nil {
+		return nil, errors.Join(err, n.store.Close())
+	}
+	return n, nil
+}
+
+// prepare fills what the state and the config say together.
+func (n *Node) prepare() error {
+	data := n.store.Data()
+	var err error
+	if n.book, err = newRulebook(n.cfg.Rules, data, n.log); err != nil {
+		return ruleUsage(err)
+	}
+	if n.cfg.RegKey != "" {
+		if n.regKey, err = controlapi.ParseRegKey(n.cfg.RegKey); err != nil {
+			return &UsageError{Message: err.Error()}
+		}
+	}
+	url, pin := n.cfg.ServiceURL, n.regKey.Pin
+	if url == "" {
+		url = n.regKey.ServiceURL
+	}
+	if url == "" {
+		url = data.ServiceURL
+	}
+	if n.cfg.RegKey == "" {
+		pin = data.Pin
+	}
+	switch {
+	case url == "":
+		return &UsageError{Message: "no control service is known", Hint: "give --reg-key: it holds the service's URL (nexctl reg-key create prints one)"}
+	case data.Credential == "" && n.cfg.RegKey == "":
+		return &UsageError{Message: "this device has not joined the mesh yet", Hint: "give --reg-key once (nexctl reg-key create prints one)"}
+	}
+	n.client, err = controlclient.New(controlclient.Config{
+		ServiceURL: url, Pin: pin, CAFile: n.cfg.CAFile, Insecure: n.cfg.InsecureSkipTLSVerify, Log: n.log,
+	})
+	if err != nil {
+		return &UsageError{Message: err.Error()}
+	}
+	if data.PrivateKey.IsZero() || data.ServiceURL != url || data.Pin != pin {
+		err = n.store.Update(func(d *state.Data) {
+			if d.PrivateKey.IsZero() {
+				d.PrivateKey = key.NewPrivate()
+			}
+			d.ServiceURL, d.Pin, d.Ephemeral = url, pin, n.cfg.Ephemeral
+		})
+		if err != nil {
+			return err // without a place for the key there is no device
+		}
+	}
+	n.life.url = url
+	if data.Credential != "" && data.Map != nil {
+		n.roster.set(data.Map)
+	}
+	return nil
+}
+
+// Close releases a node that never ran.
+func (n *Node) Close() error { return n.store.Close() }
+
+// Run is the node's life. It joins where needed, carries traffic, and ends
+// when ctx does: connections get the drain timeout, then everything is closed.
+// It returns nil for such an end, a *UsageError when the service refused the
+// device's first join, and another error where the node could not start.
+func (n *Node) Run(ctx context.Context) (err error) {
+	defer func() { err = errors.Join(err, n.store.Close()) }()
+
+	// The lower parts outlive ctx: connections drain over them.
+	base, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
+	tasks, base := errgroup.WithContext(base)
+	defer func() {
+		stop()
+		if werr := tasks.Wait(); err == nil && !errors.Is(werr, context.Canceled) {
+			err = werr
+		}
+	}()
+	if err := n.startAPI(base, tasks); err != nil {
+		return err
+	}
+	if n.store.Data().Credential == "" {
+		if err := n.join(ctx); err != nil {
+			if ctx.Err() != nil {
+				return nil
+			}
+			return err
+		}
+	}
+	pl, err := n.openPlane()
+	if err != nil {
+		return err
+	}
+	defer pl.close()
+	tasks.Go(func() error { return pl.agent.Run(base) })
+	engine := proxy.New(proxy.Config{
+		Mesh: mesh{pl.stack}, Directory: &n.roster, Log: n.log,
+		DrainTimeout: n.cfg.DrainTimeout, OnChange: n.changed.notify,
+	})
+	engine.Apply(n.book.rules())
+	n.mu.Lock()
+	n.plane, n.engine = pl, engine
+	n.mu.Unlock()
+	n.applyMap(n.roster.current())
+	tasks.Go(func() error { return n.follow(base) })
+
+	n.log.Info("node is up", logkey.Device, n.roster.current().Self.Name, "addresses", n.roster.Addresses(), logkey.Port, pl.bind.Port())
+	draining := context.AfterFunc(ctx, func() { n.setState(localapi.StateDraining) })
+	defer draining()
+	// A part that ends early, which none should, ends the node in good order.
+	engineCtx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(base, cancel)()
+	if err := engine.Run(engineCtx); err != nil && ctx.Err() == nil && base.Err() == nil {
+		return fmt.Errorf("run proxy: %w", err)
+	}
+	n.leave()
+	return nil
+}
+
+// leave takes an ephemeral device out of the mesh.
+func (n *Node) leave() {
+	if !n.cfg.Ephemeral {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), leaveTimeout)
+	defer cancel()
+	if err := n.client.Leave(ctx, n.store.Data().Credential); err != nil {
+		n.log.Warn("leave the mesh: the service will do it when the device's lease ends", logkey.Err, err)
+	}
+}
+
+// Reload takes new declared rules, as after SIGHUP. An error changes nothing.
+func (n *Node) Reload(declared []rules.Spec) error {
+	if err := n.book.redeclare(declared, n.store.Data()); err != nil {
+		return err
+	}
+	n.applyRules()
+	return nil
+}
+
+// applyRules hands the present rules to the engine, once there is one.
+func (n *Node) applyRules() {
+	n.mu.Lock()
+	engine := n.engine
+	n.mu.Unlock()
+	if engine != nil {
+		engine.Apply(n.book.rules())
+	}
+	n.changed.notify()
+}
+
+// deviceName is the name to ask for and what to do when it is taken.
+func (n *Node) deviceName() (name, onTaken string) {
+	name, onTaken = n.cfg.Hostname, n.cfg.OnNameTaken
+	if name == "" {
+		host, err := os.Hostname()
+		if err != nil {
+			n.log.Warn("read the host name", logkey.Err, err)
+		}
+		if name = controlapi.CleanName(host); name == "" || name == "localhost" {
+			name = "device"
+		}
+		if onTaken == "" {
+			onTaken = controlapi.NameNumber
+		}
+	}
+	if onTaken == "" {
+		onTaken = controlapi.NameRefuse
+	}
+	return name, onTaken
+}
+
+// ruleUsage turns an error of the rules into one for the person who wrote them.
+func ruleUsage(err error) error {
+	var re *rules.Error
+	if errors.As(err, &re) {
+		return &UsageError{Message: re.Message(), Hint: re.Hint}
+	}
+	return err
+}

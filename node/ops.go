@@ -1,0 +1,114 @@
+package node
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"nexd/localapi"
+)
+
+// ops serves the operator's port: is it alive, is it ready, what does it do.
+type ops struct {
+	listener net.Listener
+	server   *http.Server
+}
+
+// listenOps opens the port; run serves it.
+func listenOps(addr string, n *Node) (*ops, error) {
+	l, err := net.Listen("tcp", addr)
+	if err != nil {
+		return nil, &UsageError{Message: fmt.Sprintf("--ops-listen: %v", err), Hint: "choose another address or port"}
+	}
+	registry := prometheus.NewRegistry()
+	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), nodeCollector{n})
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
+	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
+		st := n.Status()
+		w.Header().Set("Content-Type", "application/json")
+		if !st.Ready {
+			w.WriteHeader(http.StatusServiceUnavailable)
+		}
+		json.NewEncoder(w).Encode(map[string]any{"ready": st.Ready, "state": st.State, "reasons": st.Reasons})
+	})
+	mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{}))
+	return &ops{listener: l, server: &http.Server{
+		Handler: mux, ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second,
+		WriteTimeout: 30 * time.Second, IdleTimeout: time.Minute, MaxHeaderBytes: 16 << 10,
+	}}, nil
+}
+
+// run serves until ctx ends.
+func (o *ops) run(ctx context.Context) error {
+	defer context.AfterFunc(ctx, func() { o.server.Close() })()
+	if err := o.server.Serve(o.listener); !errors.Is(err, http.ErrServerClosed) {
+		return fmt.Errorf("serve the operator's port: %w", err)
+	}
+	return nil
+}
+
+// nodeCollector turns the status document into metrics when they are asked for.
+type nodeCollector struct{ n *Node }
+
+var (
+	descReady      = prometheus.NewDesc("nexd_ready", "1 when joined, the tunnel is up and every rule listens.", nil, nil)
+	descConnected  = prometheus.NewDesc("nexd_service_connected", "1 while the control service's stream is there.", nil, nil)
+	descPeers      = prometheus.NewDesc("nexd_peers", "Members of the mesh by the path that reaches them.", []string{"path"}, nil)
+	descPeerBytes  = prometheus.NewDesc("nexd_tunnel_bytes_total", "Bytes of WireGuard packets by direction.", []string{"direction"}, nil)
+	ruleLabels     = []string{"direction", "rule"}
+	descRuleUp     = prometheus.NewDesc("nexd_rule_listening", "1 while the rule listens.", ruleLabels, nil)
+	descRuleActive = prometheus.NewDesc("nexd_rule_connections", "Open connections and flows.", ruleLabels, nil)
+	descRuleTotal  = prometheus.NewDesc("nexd_rule_connections_total", "Connections and flows since the rule was declared.", ruleLabels, nil)
+	descRuleIn     = prometheus.NewDesc("nexd_rule_bytes_in_total", "Bytes from the clients to the destination.", ruleLabels, nil)
+	descRuleOut    = prometheus.NewDesc("nexd_rule_bytes_out_total", "Bytes from the destination to the clients.", ruleLabels, nil)
+)
+
+// Describe implements prometheus.Collector.
+func (c nodeCollector) Describe(ch chan<- *prometheus.Desc) { prometheus.DescribeByCollect(c, ch) }
+
+// Collect implements prometheus.Collector.
+func (c nodeCollector) Collect(ch chan<- prometheus.Metric) {
+	st := c.n.Status()
+	gauge := func(d *prometheus.Desc, v float64, labels ...string) {
+		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
+	}
+	counter := func(d *prometheus.Desc, v float64, labels ...string) {
+		ch <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, v, labels...)
+	}
+	gauge(descReady, truth(st.Ready))
+	gauge(descConnected, truth(st.Service.Connected))
+	paths := map[string]int{localapi.PathDirect: 0, localapi.PathRelay: 0, localapi.PathNone: 0}
+	for _, p := range st.Peers {
+		paths[p.Path.Kind]++
+	}
+	for kind, count := range paths {
+		gauge(descPeers, float64(count), kind)
+	}
+	tx, rx := c.n.tunnelBytes()
+	counter(descPeerBytes, float64(tx), "sent")
+	counter(descPeerBytes, float64(rx), "received")
+	for _, r := range st.Rules {
+		labels := []string{r.Direction, r.Rule}
+		gauge(descRuleUp, truth(r.State != localapi.RuleFailed), labels...)
+		gauge(descRuleActive, float64(r.Active), labels...)
+		counter(descRuleTotal, float64(r.Total), labels...)
+		counter(descRuleIn, float64(r.BytesIn), labels...)
+		counter(descRuleOut, float64(r.BytesOut), labels...)
+	}
+}
+
+func truth(b bool) float64 {
+	if b {
+		return 1
+	}
+	return 0
+}

@@ -1,0 +1,116 @@
+package node
+
+import (
+	"errors"
+	"log/slog"
+	"sync"
+
+	"nexd/internal/logkey"
+	"nexd/rules"
+	"nexd/state"
+)
+
+// rulebook keeps which rules the node has: those declared by flags, environment
+// and config file, changed by what nexctl added and removed at run time. Only
+// the run-time difference is stored, so that a changed declaration takes
+// effect at the next start.
+type rulebook struct {
+	log *slog.Logger
+
+	mu sync.Mutex
+	// mu guards the fields below.
+	declared  *rules.Set
+	effective *rules.Set
+}
+
+// newRulebook merges the declared rules with the stored difference.
+func newRulebook(declared []rules.Spec, stored state.Data, log *slog.Logger) (*rulebook, error) {
+	set, err := rules.NewSet(declared...)
+	if err != nil {
+		return nil, err
+	}
+	b := &rulebook{log: log, declared: set}
+	b.effective = b.merge(set, stored)
+	return b, nil
+}
+
+// merge applies the stored difference to a declaration. What no longer fits
+// (declared by now, or in conflict with it) is left out with a log line.
+func (b *rulebook) merge(declared *rules.Set, stored state.Data) *rules.Set {
+	set := declared.Clone()
+	each := func(entries []state.Rule, what string, apply func(rules.Spec) error) {
+		for _, e := range entries {
+			spec, err := e.Spec()
+			if err == nil {
+				err = apply(spec)
+			}
+			if err != nil {
+				b.log.Info("stored rule no longer applies", logkey.Direction, e.Direction, logkey.Rule, e.Rule, "change", what, logkey.Reason, errText(err))
+			}
+		}
+	}
+	each(stored.RemovedRules, "removed", func(s rules.Spec) error {
+		err := set.Remove(s)
+		if err == nil {
+			b.log.Warn("declared rule stays off: it was removed at run time (nexctl nexd proxy add brings it back)",
+				logkey.Direction, s.Direction().String(), logkey.Rule, s.String())
+		}
+		return err
+	})
+	each(stored.Rules, "added", set.Add)
+	return set
+}
+
+// rules returns every rule the node should have now.
+func (b *rulebook) rules() []rules.Rule {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.effective.Rules()
+}
+
+// change removes and adds rules in one step. store must keep the difference
+// durably; when it fails nothing has changed.
+func (b *rulebook) change(add, remove []rules.Spec, store func(added, removed []state.Rule) error) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	next, err := b.effective.Change(add, remove)
+	if err != nil {
+		return err
+	}
+	diff := b.declared.Diff(next)
+	if err := store(entries(diff.Added), entries(diff.Removed)); err != nil {
+		return err
+	}
+	b.effective = next
+	return nil
+}
+
+// redeclare replaces the declared rules, as after a reload of the config file.
+func (b *rulebook) redeclare(declared []rules.Spec, stored state.Data) error {
+	set, err := rules.NewSet(declared...)
+	if err != nil {
+		return err
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.declared = set
+	b.effective = b.merge(set, stored)
+	return nil
+}
+
+func entries(list []rules.Rule) []state.Rule {
+	out := make([]state.Rule, 0, len(list))
+	for _, r := range list {
+		out = append(out, state.RuleOf(r.Spec()))
+	}
+	return out
+}
+
+// errText is the short form of a rule's error.
+func errText(err error) string {
+	var re *rules.Error
+	if errors.As(err, &re) {
+		return re.Message()
+	}
+	return err.Error()
+}
