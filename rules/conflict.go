@@ -42,6 +42,7 @@ func overlap(d Direction, a, b netip.Addr) bool {
 var (
 	loopback4    = netip.AddrFrom4([4]byte{127, 0, 0, 1})
 	loopback6    = netip.IPv6Loopback()
+	broadcast4   = netip.AddrFrom4([4]byte{255, 255, 255, 255})
 	unspecified6 = netip.IPv6Unspecified()
 )
 

@@ -108,8 +108,9 @@ func (p *parser) checkText() error {
 		return p.fail(-1, "", "rule is longer than %d bytes", MaxLength)
 	}
 	for i, r := range p.input {
+		_, size := utf8.DecodeRuneInString(p.input[i:])
 		switch {
-		case r == utf8.RuneError && !utf8.ValidString(p.input[i:i+1]) && !strings.HasPrefix(p.input[i:], "\uFFFD"):
+		case r == utf8.RuneError && size == 1:
 			return p.fail(i, "", "rule is not valid UTF-8 (byte 0x%02x)", p.input[i])
 		case unicode.IsSpace(r):
 			return p.fail(i, "write it without spaces; each rule has its own flag", "rule holds white space")
@@ -169,14 +170,14 @@ func (p *parser) bind() (netip.Addr, error) {
 	} else {
 		word, _, more := strings.Cut(rest, ":")
 		if word == "" || looksLikePort(word) {
-			return addr, p.bareIPv6(rest, start)
+			return addr, p.bareIPv6(rest, start, word == "")
 		}
 		a, err := netip.ParseAddr(word)
 		switch {
 		case err != nil && isIPv4Text(word):
 			return addr, p.fail(start, "each of its four numbers is 0 to 255, without leading zeros", "%q is not an IPv4 address", clip(word, 40))
 		case err != nil:
-			if err := p.bareIPv6(rest, start); err != nil {
+			if err := p.bareIPv6(rest, start, true); err != nil {
 				return addr, err
 			}
 			if _, err := hostName(word); err != nil && word != "*" {
@@ -206,7 +207,7 @@ func (p *parser) bindHint(word string, start int) string {
 func (p *parser) checkBind(a netip.Addr, start, end int) error {
 	without := func() string { return p.suggest(start, end, "") }
 	switch {
-	case a.IsMulticast(), a == netip.AddrFrom4([4]byte{255, 255, 255, 255}):
+	case a.IsMulticast(), a == broadcast4:
 		return p.fail(start, "write an address of this host, or leave it out", "%s is not an address to listen on", a)
 	case a.Is6() && a.IsLinkLocalUnicast():
 		return p.fail(start, "write another address of this host, or leave it out", "%s is link-local and says nothing without a zone", a)
@@ -285,7 +286,7 @@ func (p *parser) port(word string, pos int) (uint16, error) {
 	case digits == "":
 		return 0, p.fail(pos, hint, "port 0 cannot be used")
 	case digits != word:
-		return 0, p.fail(pos, "write "+clip(digits, 40), "port %q has a leading zero", clip(word, 40))
+		return 0, p.fail(pos, p.suggest(pos, pos+len(word), digits), "port %q has a leading zero", clip(word, 40))
 	}
 	n, err := strconv.ParseUint(word, 10, 16)
 	if err != nil {

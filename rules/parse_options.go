@@ -120,7 +120,7 @@ func (p *parser) prefix(value string, pos int) (netip.Prefix, error) {
 		prefix = netip.PrefixFrom(a, a.BitLen())
 	}
 	switch {
-	case err != nil || prefix.Addr().Zone() != "":
+	case err != nil || strings.Contains(value, "%"):
 		return prefix, p.fail(pos, "write addresses as 100.64.0.0/10 or fd00::/64, without brackets or zone", "allow=%s is not an address or CIDR", clip(value, 60))
 	case prefix.Addr().Is4In6():
 		return prefix, p.fail(pos, "write it as IPv4", "allow=%s is IPv4 in IPv6 form", clip(value, 60))

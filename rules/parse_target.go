@@ -14,66 +14,40 @@ const maxSocketPath = 107
 // target reads the destination into r.
 func (p *parser) target(r *Rule, listen portRange) error {
 	rest, start := p.rest(), p.pos
+	p.pos += len(rest)
 	if len(rest) > 5 && strings.EqualFold(rest[:5], "unix:") && !looksLikePort(rest[5:]) {
 		r.Target.Unix = rest[5:]
-		p.pos += len(rest)
 		return p.checkUnix(*r, listen, start)
 	}
-	if err := p.bareIPv6(rest, start); err != nil {
+	if scheme := strings.Index(rest, "://"); scheme >= 0 {
+		return p.fail(start, p.suggest(start, start+scheme+3, ""), "a URL stands where HOST:PORT belongs")
+	}
+	if err := p.bareIPv6(rest, start, true); err != nil {
 		return err
 	}
-	end := strings.IndexByte(rest, ':')
-	var err error
-	if strings.HasPrefix(rest, "[") {
-		var n int
-		if r.Target.Addr, n, err = p.bracketed(rest, start); err != nil {
-			return err
-		}
-		if n < len(rest) && rest[n] != ':' {
-			return p.fail(start+n, p.form(), "a colon and the destination port belong after %s", clip(rest[:n], 60))
-		}
-		end = n
-		if n == len(rest) {
-			end = -1
-		}
+	n, err := p.host(&r.Target, rest, start)
+	if err != nil {
+		return err
 	}
-	switch {
-	case rest == "":
-		return p.fail(start, p.form(), "destination is missing")
-	case end == 0:
-		host := "127.0.0.1"
-		if p.direction == Egress {
-			host = "db"
-		}
-		return p.fail(start, p.suggest(start, start, host), "destination host is missing")
-	case end < 0:
+	if err := p.checkHost(r.Target, start, n); err != nil {
+		return err
+	}
+	if n == len(rest) || n+1 == len(rest) {
 		return p.fail(start+len(rest), p.form(), "destination port is missing")
 	}
-	host, port := rest[:end], rest[end+1:]
-	if at := strings.IndexByte(port, ':'); at >= 0 {
-		return p.fail(start+end+1+at, p.form(), "%q is too much", clip(port[at:], 40))
+	word, pos := rest[n+1:], start+n+1
+	if at := strings.IndexByte(word, ':'); at >= 0 {
+		return p.fail(pos+at, p.form(), "%q is too much", clip(word[at:], 40))
 	}
-	if !r.Target.Addr.IsValid() {
-		if err := p.host(&r.Target, host, start); err != nil {
-			return err
-		}
-	}
-	if err := p.checkHost(r.Target, start); err != nil {
-		return err
-	}
-	if port == "" {
-		return p.fail(start+end+1, p.form(), "destination port is missing")
-	}
-	ports, err := p.ports(port, start+end+1)
+	ports, err := p.ports(word, pos)
 	if err != nil {
 		return err
 	}
 	if ports.size != listen.size {
-		return p.fail(ports.pos, "ports pair up in order, as in tcp:8000-8010:HOST:9000-9010",
+		return p.fail(pos, "ports pair up in order, as in tcp:8000-8010:HOST:9000-9010",
 			"the destination has %s, the listener %s", counted(ports.size), counted(listen.size))
 	}
 	r.Target.Port = ports.first
-	p.pos += len(rest)
 	return nil
 }
 
@@ -88,7 +62,7 @@ func (p *parser) checkUnix(r Rule, listen portRange, start int) error {
 	case name[0] != '/':
 		return p.fail(at, "write unix:/run/app.sock", "the path of a unix socket is not absolute")
 	case strings.HasPrefix(name, "//"):
-		return p.fail(at, p.suggest(at, at+len(name)-len(strings.TrimLeft(name, "/"))+0, "/"), "the path of the unix socket begins with several slashes")
+		return p.fail(at, p.suggest(at, at+len(name)-len(strings.TrimLeft(name, "/")), "/"), "the path of the unix socket begins with several slashes")
 	case strings.HasSuffix(name, "/") || path.Base(name) == "." || path.Base(name) == "..":
 		return p.fail(at, "write unix:/run/app.sock", "the path of the unix socket is a directory")
 	case len(name) > maxSocketPath:
@@ -99,58 +73,64 @@ func (p *parser) checkUnix(r Rule, listen portRange, start int) error {
 	return nil
 }
 
-// host reads an IPv4 address or a name.
-func (p *parser) host(t *Target, word string, pos int) error {
-	if isIPv4Text(word) {
-		a, err := netip.ParseAddr(word)
-		if err != nil {
-			return p.fail(pos, "an IPv4 address has four numbers from 0 to 255, without leading zeros", "%q is not an IPv4 address", clip(word, 40))
+// host reads the host at the start of rest and returns its length; a colon or
+// the end follows it.
+func (p *parser) host(t *Target, rest string, pos int) (n int, err error) {
+	if strings.HasPrefix(rest, "[") {
+		if t.Addr, n, err = p.bracketed(rest, pos); err != nil {
+			return 0, err
 		}
-		t.Addr = a
-		return nil
+		if n < len(rest) && rest[n] != ':' {
+			return 0, p.fail(pos+n, p.form(), "a colon and the destination port belong after %s", rest[:n])
+		}
+		return n, nil
 	}
-	name, err := hostName(word)
-	if err != nil {
+	word, _, more := strings.Cut(rest, ":")
+	switch {
+	case rest == "":
+		return 0, p.fail(pos, p.form(), "destination is missing")
+	case word == "" && p.direction == Egress:
+		return 0, p.fail(pos, p.suggest(pos, pos, "db"), "destination host is missing")
+	case word == "":
+		return 0, p.fail(pos, p.suggest(pos, pos, "127.0.0.1"), "destination host is missing")
+	case !more && looksLikePort(word):
+		return 0, p.fail(pos, p.form(), "destination host is missing before %q", clip(word, 40))
+	case isIPv4Text(word):
+		if t.Addr, err = netip.ParseAddr(word); err != nil {
+			return 0, p.fail(pos, "an IPv4 address has four numbers from 0 to 255, without leading zeros", "%q is not an IPv4 address", clip(word, 40))
+		}
+		return len(word), nil
+	}
+	if t.Host, err = hostName(word); err != nil {
 		hint := "write an IPv4 address, an IPv6 address in brackets, or a name of letters, digits and hyphens"
 		if errors.Is(err, errNotASCII) {
 			hint = "write its ASCII form, which begins with xn--"
 		}
-		return p.fail(pos, hint, "host %q %s", clip(word, 80), err)
+		return 0, p.fail(pos, hint, "host %q %s", clip(word, 80), err)
 	}
-	t.Host = name
-	return nil
+	return len(word), nil
 }
 
-// checkHost refuses destinations that cannot be dialled.
-func (p *parser) checkHost(t Target, pos int) error {
+// checkHost refuses destinations that cannot be dialled; the host has n bytes at pos.
+func (p *parser) checkHost(t Target, pos, n int) error {
 	a, text := t.Addr, t.host()
-	const meshHint = "write the name or mesh address of a device, as in tcp:5432:db:5432"
 	local := a.IsLoopback() || t.Host == "localhost" || strings.HasSuffix(t.Host, ".localhost")
 	switch {
 	case p.direction == Egress && (local || a.IsUnspecified()):
-		return p.fail(pos, meshHint, "an egress rule dials over the mesh, and %s is this host", text)
+		return p.fail(pos, "write the name or mesh address of a device, as in tcp:5432:db:5432",
+			"an egress rule dials over the mesh, and %s is this host", text)
 	case a.IsUnspecified():
-		loopback := "127.0.0.1"
+		loopback := loopback4
 		if a.Is6() {
-			loopback = "[::1]"
+			loopback = loopback6
 		}
-		return p.fail(pos, p.suggest(pos, pos+p.hostLen(pos), loopback), "%s is not an address to connect to", text)
-	case a.IsMulticast(), a == netip.AddrFrom4([4]byte{255, 255, 255, 255}):
-		return p.fail(pos, "", "%s is not an address to connect to", text)
+		return p.fail(pos, p.suggest(pos, pos+n, formatAddr(loopback)), "%s is not an address to connect to", text)
+	case a.IsMulticast(), a == broadcast4:
+		return p.fail(pos, "write the address of one host", "%s is not an address to connect to", text)
 	case a.Is6() && a.IsLinkLocalUnicast():
-		return p.fail(pos, "write another address of it or its name", "%s is link-local and says nothing without a zone", text)
+		return p.fail(pos, "write another address of it, or its name", "%s is link-local and says nothing without a zone", text)
 	}
 	return nil
-}
-
-// hostLen returns the length of the destination host that begins at pos.
-func (p *parser) hostLen(pos int) int {
-	rest := p.input[pos:p.body()]
-	if end := strings.IndexByte(rest, ']'); strings.HasPrefix(rest, "[") && end > 0 {
-		return end + 1
-	}
-	host, _, _ := strings.Cut(rest, ":")
-	return len(host)
 }
 
 // bracketed reads [IPv6] at the start of s and returns its length.
@@ -174,32 +154,31 @@ func (p *parser) bracketed(s string, pos int) (netip.Addr, int, error) {
 	return a, end + 1, nil
 }
 
-// bareIPv6 explains an IPv6 address without brackets at the start of s, and
-// returns nil when there is none. What follows the address may be a port or more.
-func (p *parser) bareIPv6(s string, pos int) error {
-	if strings.Count(s, ":") < 2 || strings.HasPrefix(s, "[") {
+// longestIPv6 is the length of the longest text of an IPv6 address.
+const longestIPv6 = len("ffff:ffff:ffff:ffff:ffff:ffff:255.255.255.255")
+
+// bareIPv6 explains an IPv6 address without brackets at the start of s; nil
+// when there is none. Where the address ends and a port begins is a guess: the
+// longest that makes a rule. Unless sure is set, no rule means no address.
+func (p *parser) bareIPv6(s string, pos int, sure bool) error {
+	if p.quiet || strings.Count(s, ":") < 2 || s[0] == '[' {
 		return nil
 	}
-	// The longest start of s that is an address, ending at a colon that leaves
-	// enough for a rule, is the one that was meant.
-	best := ""
+	found := false
 	for end := len(s); end > 0; end = strings.LastIndexByte(s[:end], ':') {
-		word := s[:end]
-		if a, err := netip.ParseAddr(word); err != nil || !a.Is6() {
+		if end > longestIPv6 {
 			continue
 		}
-		q := parser{direction: p.direction, input: p.input[:pos] + "[" + word + "]" + p.input[pos+len(word):], quiet: true}
-		if p.quiet {
-			break
+		if a, err := netip.ParseAddr(s[:end]); err != nil || !a.Is6() {
+			continue
 		}
+		found = true
+		q := parser{direction: p.direction, input: p.input[:pos] + "[" + s[:end] + "]" + p.input[pos+end:], quiet: true}
 		if spec, err := q.parse(); err == nil {
 			return p.fail(pos, "write "+spec.String(), "IPv6 address without brackets")
 		}
-		if best == "" && strings.Contains(word, "::") {
-			best = word
-		}
 	}
-	if best != "" {
+	if found && sure {
 		return p.fail(pos, "write IPv6 addresses as [fd00::1]", "IPv6 address without brackets")
 	}
 	return nil
