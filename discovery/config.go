@@ -1,0 +1,101 @@
+package discovery
+
+import (
+	"context"
+	"log/slog"
+	"net/netip"
+	"time"
+
+	"nexd/key"
+)
+
+// Config is what an [Agent] is made of. The functions are called from the
+// agent's own goroutines, never two calls of one function at a time except
+// Signal; they may call the agent's methods.
+type Config struct {
+	// Private is this device's key. Required.
+	Private key.Private
+	// Log takes one line per change of a path; nil: none.
+	Log *slog.Logger
+
+	// Socket is the UDP socket shared with WireGuard. Required.
+	Socket Socket
+	// Paths is told where packets to a peer go. Required.
+	Paths Paths
+
+	// Signal brings a sealed offer to a peer. It may block until ctx ends, and
+	// returns an error when the peer or the service is away; then the agent
+	// tries again with its next round. At most [signalWorkers] calls run at a
+	// time. Nil: there is no signalling, only remembered addresses are checked.
+	Signal func(ctx context.Context, to key.Public, sealed []byte) error
+	// Activity returns when WireGuard packets were last sent to the peer, and
+	// last received from the address of its path. It must be cheap. Nil: never.
+	Activity func(peer key.Public) (sent, received time.Time)
+	// Activate is told that a peer proved itself by a check or an offer, at
+	// most once a second per peer. Nil: nobody.
+	Activate func(peer key.Public)
+
+	// STUN lists servers as host:port; the agent resolves the names.
+	STUN []string
+	// Static are addresses this device can be reached at from outside.
+	Static []netip.AddrPort
+	// LocalIP is offered in place of the addresses of the interfaces, if valid.
+	LocalIP netip.Addr
+	// Exclude reports addresses that are never candidates: the mesh's own
+	// ranges. It may be called from several goroutines. Nil: none.
+	Exclude func(netip.Addr) bool
+
+	// OnChange is told that Peer or NAT answer differently now. It must not block.
+	OnChange func()
+	// Hints are addresses peers were reached at in an earlier life.
+	Hints []Hint
+	// OnHints is given the hints worth keeping, at most every 10 s and once at
+	// the end, when they changed. At most 256 peers with 8 addresses each. Nil: nobody.
+	OnHints func([]Hint)
+}
+
+// Socket sends STUN messages; *bind.Bind is one.
+type Socket interface {
+	// WriteSTUN sends pkt to an address and does not keep it.
+	WriteSTUN(pkt []byte, to netip.AddrPort) error
+	// Port is the local UDP port; 0 while the socket is closed.
+	Port() uint16
+}
+
+// Paths is told which address packets to a peer go to; *bind.Bind is one.
+type Paths interface {
+	// SetPath sets the address of a peer; an invalid one means that there is none.
+	SetPath(peer key.Public, to netip.AddrPort)
+}
+
+// Hint is where a peer was reachable at some time: worth a check when nothing newer is known.
+type Hint struct {
+	Peer  key.Public
+	Addrs []netip.AddrPort // best first
+	Seen  time.Time        // when the first of them last answered
+}
+
+// PeerPath is how a peer is reached now.
+type PeerPath struct {
+	Addr  netip.AddrPort // invalid: there is no path
+	RTT   time.Duration  // the best of the last checks; 0 without a path
+	Since time.Time      // when State or Addr last changed
+	State State
+}
+
+// Kinds of NAT, in the words of [NATInfo].
+const (
+	NATUnknown = "unknown" // not measured, or one server only
+	NATOpen    = "open"    // none: the mapped address is our own
+	NATEasy    = "easy"    // endpoint-independent mapping (RFC 4787)
+	NATHard    = "hard"    // the mapping depends on the destination
+	NATBlocked = "blocked" // no STUN server answers over UDP
+)
+
+// NATInfo is what the STUN servers say about the way to the internet. It only
+// explains: no attempt depends on it.
+type NATInfo struct {
+	Kind   string
+	Mapped []netip.AddrPort // as servers see us, v4 first
+	UDP    bool             // some server or peer answered over UDP
+}

@@ -1,0 +1,32 @@
+// Package discovery finds out at which UDP address each peer can be reached,
+// and keeps finding out while networks change.
+//
+// It is ICE (RFC 8445) cut to one component per peer, on the very socket
+// WireGuard uses, with the roles and nominations left out: each side checks all
+// candidates of the other and sends on the path it finds best. A path is used
+// only after a connectivity check has passed over it, and a check proves the
+// pair of device keys, not mere reachability.
+//
+//	                 offers (sealed; service stream)       checks, STUN (UDP)
+//	                        HandleSignal │ Config.Signal   HandleSTUN │ Socket.WriteSTUN
+//	                                     ▼                            ▼
+//	SetPeers, Want ──► inbox ──► Agent.Run: the one goroutine that owns all state
+//	                                     │        │         │
+//	                                 machine   stunClient  local addresses
+//	                              (one a peer)
+//	                                     ▼
+//	                        Paths.SetPath, Activate, OnChange, OnHints
+//
+// Main types, in reading order:
+//
+//   - [Config], [Agent]: the edges and the loop.
+//   - machine: one peer. It does no I/O: (event, now) → actions.
+//   - offer: what peers tell each other; its byte table stands at its codec.
+//   - stunClient: server-reflexive addresses and the kind of NAT, without I/O too.
+//   - secrets: the keys of a pair and the hint that finds them.
+//
+// What is foreign stays bounded: every queue, table and rate has its number next
+// to it, and what does not verify is not answered.
+//
+// The package does not know WireGuard, the service or the tunnel, and moves no data.
+package discovery
