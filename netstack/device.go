@@ -1,0 +1,132 @@
+package netstack
+
+import (
+	"os"
+	"sync"
+
+	"golang.zx2c4.com/wireguard/tun"
+	"gvisor.dev/gvisor/pkg/tcpip/stack"
+)
+
+const (
+	// readBudget is how much sealed data one Read leads to at most. wireguard-go
+	// sends a batch as one UDP segmentation (GSO) write of up to 65507 bytes,
+	// but most links take at most 65536 bytes *with* their headers; more is cut
+	// in software and arrives packet by packet.
+	readBudget = 64_900
+	// sealOverhead is what WireGuard adds to each packet: 16 bytes of header and
+	// 16 of tag. It pads the content to a multiple of sealPadding before that.
+	sealOverhead = 32
+	sealPadding  = 16
+)
+
+// sealed is the size of a packet after WireGuard has sealed it.
+func sealed(size int) int {
+	return (size+sealPadding-1)/sealPadding*sealPadding + sealOverhead
+}
+
+// device is wireguard-go's side: the tun.Device it reads and writes.
+type device struct {
+	link   *link
+	events chan tun.Event
+
+	readMu sync.Mutex // guards batch: one Read at a time
+	batch  [BatchSize]*stack.PacketBuffer
+
+	closeOnce sync.Once
+}
+
+var _ tun.Device = (*device)(nil)
+
+func newDevice(l *link) *device {
+	d := &device{link: l, events: make(chan tun.Event, 1)}
+	d.events <- tun.EventUp
+	return d
+}
+
+// Read waits for a packet and then takes what else is queued, up to a batch,
+// without waiting for more. A packet larger than its buffer is dropped. It
+// returns os.ErrClosed once the device is closed.
+func (d *device) Read(bufs [][]byte, sizes []int, offset int) (int, error) {
+	if len(bufs) == 0 {
+		return 0, nil
+	}
+	d.readMu.Lock()
+	defer d.readMu.Unlock()
+	for {
+		taken := d.link.queue.take(d.batch[:min(len(bufs), BatchSize)], readBudget, sealed)
+		if taken == 0 {
+			return 0, os.ErrClosed
+		}
+		n := 0
+		for i, pkt := range d.batch[:taken] {
+			d.batch[i] = nil
+			if size := pkt.Size(); size <= len(bufs[n])-offset {
+				sizes[n] = copyPacket(bufs[n][offset:], pkt)
+				d.link.counters.txPackets.Add(1)
+				d.link.counters.txBytes.Add(uint64(size))
+				n++
+			} else {
+				d.link.counters.txOversize.Add(1)
+			}
+			pkt.DecRef()
+		}
+		if n > 0 {
+			return n, nil
+		}
+	}
+}
+
+// Write gives a batch of packets to the stack, which copies them. It never
+// waits for the stack's own output. Malformed packets and packets to other
+// addresses are dropped and counted; they are no error.
+func (d *device) Write(bufs [][]byte, offset int) (int, error) {
+	select {
+	case <-d.link.queue.done:
+		return 0, os.ErrClosed
+	default:
+	}
+	for _, buf := range bufs {
+		d.link.inject(buf[min(offset, len(buf)):])
+	}
+	return len(bufs), nil
+}
+
+// Close ends all Reads and Writes. It is idempotent.
+func (d *device) Close() error {
+	d.closeOnce.Do(func() {
+		d.link.close()
+		close(d.events)
+	})
+	return nil
+}
+
+// MTU of the stack in bytes.
+func (d *device) MTU() (int, error) { return int(d.link.MTU()), nil }
+
+// Name for log lines.
+func (d *device) Name() (string, error) { return "nexd", nil }
+
+// Events holds one EventUp from the start and is closed with the device.
+func (d *device) Events() <-chan tun.Event { return d.events }
+
+// BatchSize is constant.
+func (d *device) BatchSize() int { return BatchSize }
+
+// File is nil: there is no descriptor behind this device.
+func (d *device) File() *os.File { return nil }
+
+func copyPacket(dst []byte, pkt *stack.PacketBuffer) int {
+	views, offset := pkt.AsViewList()
+	n := 0
+	for v := views.Front(); v != nil; v = v.Next() {
+		b := v.AsSlice()
+		if offset > 0 {
+			skip := min(offset, len(b))
+			offset -= skip
+			b = b[skip:]
+		}
+		n += copy(dst[n:], b)
+	}
+	return n
+}

@@ -1,0 +1,134 @@
+package netstack
+
+import (
+	"net"
+	"net/netip"
+	"sync"
+
+	"gvisor.dev/gvisor/pkg/buffer"
+)
+
+// datagram is one received packet; data is nil when it is empty.
+type datagram struct {
+	from netip.AddrPort
+	data *buffer.View
+}
+
+// inbox is the bounded queue of a socket's received datagrams. When it is full
+// the newest is dropped.
+type inbox struct {
+	ready      chan struct{} // holds a token while there may be something to get
+	maxPackets int
+	maxBytes   int
+
+	mu     sync.Mutex // guards the fields below
+	list   []datagram // list[head:] waits
+	head   int
+	bytes  int
+	err    error // told once, to the next get or takeError
+	closed bool
+}
+
+func newInbox(maxPackets, maxBytes int) *inbox {
+	return &inbox{ready: make(chan struct{}, 1), maxPackets: maxPackets, maxBytes: maxBytes}
+}
+
+// put takes ownership of d.data; it reports whether d was kept.
+func (b *inbox) put(d datagram) bool {
+	size := 0
+	if d.data != nil {
+		size = d.data.Size()
+	}
+	b.mu.Lock()
+	keep := !b.closed && len(b.list)-b.head < b.maxPackets && b.bytes+size <= b.maxBytes
+	if keep {
+		if b.head > 0 && len(b.list) == cap(b.list) {
+			n := copy(b.list, b.list[b.head:])
+			clear(b.list[n:])
+			b.list, b.head = b.list[:n], 0
+		}
+		b.list = append(b.list, d)
+		b.bytes += size
+	}
+	b.mu.Unlock()
+	if !keep {
+		if d.data != nil {
+			d.data.Release()
+		}
+		return false
+	}
+	b.signal()
+	return true
+}
+
+// get returns the oldest datagram, or the pending error. ok is false when
+// there is neither.
+func (b *inbox) get() (d datagram, ok bool, err error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if err = b.err; err != nil {
+		b.err = nil
+		b.signal() // what waits behind the error
+		return d, false, err
+	}
+	if b.head == len(b.list) {
+		if b.closed {
+			return d, false, net.ErrClosed
+		}
+		return d, false, nil
+	}
+	d = b.list[b.head]
+	b.list[b.head] = datagram{}
+	b.head++
+	if d.data != nil {
+		b.bytes -= d.data.Size()
+	}
+	if b.head == len(b.list) {
+		b.head = 0
+		b.list = b.list[:0]
+		if cap(b.list) > 64 { // give memory back after a peak
+			b.list = nil
+		}
+	} else {
+		b.signal()
+	}
+	return d, true, nil
+}
+
+// fail leaves an error for the next call.
+func (b *inbox) fail(err error) {
+	b.mu.Lock()
+	b.err = err
+	b.mu.Unlock()
+	b.signal()
+}
+
+// takeError returns the pending error, if any, and forgets it.
+func (b *inbox) takeError() error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	err := b.err
+	b.err = nil
+	return err
+}
+
+// close drops everything; get returns net.ErrClosed from now on.
+func (b *inbox) close() {
+	b.mu.Lock()
+	b.closed = true
+	for _, d := range b.list[b.head:] {
+		if d.data != nil {
+			d.data.Release()
+		}
+	}
+	b.list, b.head, b.bytes = nil, 0, 0
+	b.mu.Unlock()
+	b.signal()
+}
+
+func (b *inbox) signal() {
+	select {
+	case b.ready <- struct{}{}:
+	default:
+	}
+}
