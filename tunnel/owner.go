@@ -185,8 +185,8 @@ func (o *owner) sweep() {
 	}
 	seen := readPeers(o.dev)
 	for _, m := range idle {
-		m.life.keep(seen[m.key])
 		o.deactivate(m)
+		t.keep(m.life, seen[m.key])
 	}
 }
 

@@ -23,9 +23,7 @@ type PeerStats struct {
 // Stats returns the members that are or were active. It is at most a second
 // old; the caller owns the map.
 func (t *Tunnel) Stats() map[key.Public]PeerStats {
-	t.stateMu.Lock()
-	dev := t.dev
-	t.stateMu.Unlock()
+	dev := t.dev.Load()
 	t.statsMu.Lock()
 	defer t.statsMu.Unlock()
 	if dev != nil && (t.stats == nil || time.Since(t.statsAt) > statsAge) {
@@ -44,8 +42,11 @@ func (t *Tunnel) Stats() map[key.Public]PeerStats {
 	return maps.Clone(t.stats)
 }
 
-// keep adds what WireGuard counted before it forgets.
-func (l *life) keep(p devicePeer) {
+// keep adds what WireGuard counted of a member it has forgotten by now. With
+// the lock, Stats sees either WireGuard's count or ours, never both.
+func (t *Tunnel) keep(l *life, p devicePeer) {
+	t.statsMu.Lock()
+	defer t.statsMu.Unlock()
 	l.rx.Add(p.rx)
 	l.tx.Add(p.tx)
 	if p.handshake != 0 {

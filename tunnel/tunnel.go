@@ -77,8 +77,8 @@ type Tunnel struct {
 	done     chan struct{} // closed when the tunnel has ended
 	tasks    sync.WaitGroup
 
-	stateMu sync.Mutex // guards the fields below, and serialises Up and Close
-	dev     *device.Device
+	dev     atomic.Pointer[device.Device] // set once, by the first Up
+	stateMu sync.Mutex                    // guards closed, and serialises Up, Rebind and Close
 	closed  bool
 
 	statsMu sync.Mutex // guards the fields below
@@ -132,12 +132,12 @@ func (t *Tunnel) Up() error {
 	if t.closed {
 		return net.ErrClosed
 	}
-	if t.dev == nil {
+	if t.dev.Load() == nil {
 		if err := t.startLocked(); err != nil {
 			return fmt.Errorf("start tunnel: %w", err)
 		}
 	}
-	if err := t.dev.Up(); err != nil {
+	if err := t.dev.Load().Up(); err != nil {
 		return fmt.Errorf("bring tunnel up: %w", err)
 	}
 	return nil
@@ -145,7 +145,7 @@ func (t *Tunnel) Up() error {
 
 func (t *Tunnel) startLocked() error {
 	dev := device.NewDevice(t.gate, t.cfg.Bind, newLogger(t.log))
-	t.dev = dev
+	t.dev.Store(dev)
 	t.tasks.Go(t.gate.forwardEvents)
 	dev.DisableSomeRoamingForBrokenMobileSemantics()
 	if err := dev.IpcSet("private_key=" + t.cfg.Private.RevealHex() + "\n"); err != nil {
@@ -167,10 +167,11 @@ func (t *Tunnel) startLocked() error {
 func (t *Tunnel) Rebind() error {
 	t.stateMu.Lock()
 	defer t.stateMu.Unlock()
-	if t.closed || t.dev == nil {
+	dev := t.dev.Load()
+	if t.closed || dev == nil {
 		return net.ErrClosed
 	}
-	if err := t.dev.BindUpdate(); err != nil {
+	if err := dev.BindUpdate(); err != nil {
 		return fmt.Errorf("rebind: %w", err)
 	}
 	return nil
@@ -186,11 +187,12 @@ func (t *Tunnel) Close() error {
 	}
 	t.closed = true
 	close(t.closing) // first: who waits for the owner must let device.Close pass
-	if t.dev == nil {
+	dev := t.dev.Load()
+	if dev == nil {
 		close(t.done)
 		return errors.Join(t.cfg.Device.Close(), t.cfg.Bind.Close())
 	}
-	t.dev.Close()
+	dev.Close()
 	t.tasks.Wait()
 	return nil
 }
