@@ -1,0 +1,98 @@
+package controlclient
+
+import (
+	"encoding/json"
+	"fmt"
+
+	"nexd/controlapi"
+)
+
+// looseEvent is an event whose devices are not looked at yet.
+type looseEvent struct {
+	controlapi.Event
+	Map   *looseMap   `json:"map"`
+	Delta *looseDelta `json:"delta"`
+}
+
+type looseMap struct {
+	controlapi.Map
+	Peers []json.RawMessage `json:"peers"`
+}
+
+type looseDelta struct {
+	controlapi.Delta
+	Upsert []json.RawMessage `json:"upsert"`
+}
+
+// decodeEvent reads one line of the stream. A peer that cannot be understood
+// is left out and named in skipped, so that one device's bad data never costs
+// another its map. What makes an event useless is a *protocolError. An event of
+// an unknown type is returned with its type alone.
+func decodeEvent(line []byte) (ev controlapi.Event, skipped []string, err error) {
+	if json.Unmarshal(line, &ev) != nil {
+		var loose looseEvent
+		if err := json.Unmarshal(line, &loose); err != nil {
+			return ev, nil, &protocolError{fmt.Sprintf("not an event: %v", clip(err.Error()))}
+		}
+		ev = loose.Event
+		if loose.Map != nil {
+			ev.Map = &loose.Map.Map
+			ev.Map.Peers, skipped = readable(loose.Map.Peers)
+		}
+		if loose.Delta != nil {
+			ev.Delta = &loose.Delta.Delta
+			ev.Delta.Upsert, skipped = readable(loose.Delta.Upsert)
+		}
+	}
+	var unsound []string
+	switch ev.Type {
+	case controlapi.EventSnapshot:
+		if ev.Map == nil || ev.Map.Epoch == "" || !sound(ev.Map.Self) {
+			return ev, nil, &protocolError{"a snapshot lacks its map, epoch or own device"}
+		}
+		ev.Map.Peers, unsound = soundOnly(ev.Map.Peers)
+	case controlapi.EventDelta:
+		if ev.Delta == nil || ev.Delta.Self != nil && !sound(*ev.Delta.Self) {
+			return ev, nil, &protocolError{"a change lacks its contents"}
+		}
+		ev.Delta.Upsert, unsound = soundOnly(ev.Delta.Upsert)
+	case controlapi.EventSignal:
+		if ev.Signal == nil || ev.Signal.From.IsZero() || len(ev.Signal.Payload) > controlapi.MaxSignal {
+			return ev, nil, &protocolError{"a signal lacks its sender or is too long"}
+		}
+	case controlapi.EventHeartbeat, controlapi.EventBye:
+	default:
+		return controlapi.Event{Type: ev.Type}, nil, nil
+	}
+	return ev, append(skipped, unsound...), nil
+}
+
+// readable decodes devices one by one.
+func readable(raw []json.RawMessage) (devices []controlapi.Device, skipped []string) {
+	devices = make([]controlapi.Device, 0, len(raw))
+	for _, r := range raw {
+		var d controlapi.Device
+		if err := json.Unmarshal(r, &d); err != nil {
+			skipped = append(skipped, printable(fmt.Sprintf("device %q: %v", d.ID, err)))
+			continue
+		}
+		devices = append(devices, d)
+	}
+	return devices, skipped
+}
+
+// sound reports whether a device can be told apart at all.
+func sound(d controlapi.Device) bool { return d.ID != "" && !d.PublicKey.IsZero() }
+
+// soundOnly filters in place.
+func soundOnly(devices []controlapi.Device) (kept []controlapi.Device, skipped []string) {
+	kept = devices[:0]
+	for _, d := range devices {
+		if sound(d) {
+			kept = append(kept, d)
+			continue
+		}
+		skipped = append(skipped, printable(fmt.Sprintf("device %q (%q) lacks its id or key", d.ID, d.Name)))
+	}
+	return kept, skipped
+}
