@@ -1,0 +1,203 @@
+package proxy
+
+import (
+	"context"
+	"errors"
+	"net"
+	"net/netip"
+	"sync"
+	"time"
+
+	"nexd/internal/logkey"
+)
+
+// drainQuiet is how long a flow may stay quiet while the engine ends.
+const drainQuiet = time.Second
+
+// flowKey is one conversation: who sends, and to which of our addresses.
+type flowKey struct {
+	from netip.AddrPort
+	to   netip.Addr // invalid for sockets with one address
+	sock packetSocket
+}
+
+// flowTable holds the flows of a group. Each rule of the group has its flows
+// in a list as well, the one that was quiet for longest first.
+type flowTable struct {
+	g *group
+
+	mu       sync.Mutex // guards the fields below and the lists of the rules
+	flows    map[flowKey]*flow
+	draining bool
+	empty    chan struct{} // while draining: closed when no flow is left
+	closed   bool
+}
+
+func (t *flowTable) init(g *group) { t.g, t.flows = g, map[flowKey]*flow{} }
+
+// receive takes datagrams until the socket is closed; an error is any other end.
+func (g *group) receive(sock packetSocket) error {
+	buf := make([]byte, maxDatagram)
+	failures := 0
+	for {
+		n, from, to, err := sock.read(buf)
+		switch {
+		case err == nil:
+			failures = 0
+			g.flows.deliver(flowKey{from, to, sock}, buf[:n])
+		case errors.Is(err, net.ErrClosed):
+			return nil
+		default:
+			// An ICMP error for an earlier reply, or memory is short.
+			if failures++; failures > 100 {
+				return err
+			}
+			if failures > 10 {
+				select {
+				case <-g.e.life.Done():
+				case <-time.After(time.Duration(failures) * time.Millisecond):
+				}
+			}
+		}
+	}
+}
+
+// deliver passes a datagram on, in a new flow if it is the first. It may not
+// keep p.
+func (t *flowTable) deliver(key flowKey, p []byte) {
+	t.mu.Lock()
+	f := t.flows[key]
+	if f != nil {
+		f.rule.flows.MoveToBack(f.elem)
+	}
+	refuse := t.draining || t.closed
+	t.mu.Unlock()
+	if f != nil && f.send(p) {
+		return
+	}
+	if refuse {
+		return
+	}
+	// The first datagram, or one whose flow ended just now.
+	if f = t.create(key); f != nil && !f.send(p) {
+		f.rule.stats.droppedIn.Add(1)
+	}
+}
+
+// create makes the flow of a sender, if a rule takes it.
+func (t *flowTable) create(key flowKey) *flow {
+	g := t.g
+	src := g.source(key.from.Addr())
+	order := g.candidates(src.allowed)
+	if len(order) == 0 {
+		g.refusePacket(src, refusedAllow, (*g.rules.Load())[0])
+		return nil
+	}
+	r := order[0]
+	why := r.acquire(src.addr)
+	if why == refusedMax {
+		t.evict(r)
+		why = r.acquire(src.addr)
+	}
+	if why != "" {
+		g.refusePacket(src, why, r)
+		return nil
+	}
+	f := newFlow(t, key, r)
+	t.mu.Lock()
+	t.flows[key] = f
+	f.elem = r.flows.PushBack(f)
+	t.mu.Unlock()
+	r.total.Add(1)
+	g.e.working.Add(1)
+	go f.run()
+	return f
+}
+
+func (g *group) refusePacket(src source, why refusal, r *rule) {
+	r.refused(why)
+	r.stats.droppedIn.Add(1)
+	if g.e.refusals.Allow() {
+		g.e.log.Debug("datagram refused", logkey.Rule, r.id.text,
+			logkey.Addr, src.addr, logkey.Peer, src.name, logkey.Reason, string(why))
+	}
+}
+
+// evict ends the rule's flow that was quiet for longest.
+func (t *flowTable) evict(r *rule) {
+	t.mu.Lock()
+	var oldest *flow
+	if e := r.flows.Front(); e != nil {
+		oldest = e.Value.(*flow)
+	}
+	t.mu.Unlock()
+	if oldest != nil {
+		r.stats.evicted.Add(1)
+		oldest.end()
+	}
+}
+
+// touch marks a flow as the one last used.
+func (t *flowTable) touch(f *flow) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.flows[f.key] == f {
+		f.rule.flows.MoveToBack(f.elem)
+	}
+}
+
+// forget takes an ended flow out and gives its place back; only the first call counts.
+func (t *flowTable) forget(f *flow) {
+	t.mu.Lock()
+	if t.flows[f.key] != f {
+		t.mu.Unlock()
+		return
+	}
+	delete(t.flows, f.key)
+	f.rule.flows.Remove(f.elem)
+	if t.draining && len(t.flows) == 0 {
+		close(t.empty)
+	}
+	t.mu.Unlock()
+	f.rule.release(f.key.from.Addr())
+}
+
+// all returns the present flows.
+func (t *flowTable) all() []*flow {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	flows := make([]*flow, 0, len(t.flows))
+	for _, f := range t.flows {
+		flows = append(flows, f)
+	}
+	return flows
+}
+
+// drain takes no new flow and waits until the present ones have been quiet for
+// drainQuiet, or life ends.
+func (t *flowTable) drain(life context.Context) {
+	t.mu.Lock()
+	t.draining = true
+	t.empty = make(chan struct{})
+	if len(t.flows) == 0 {
+		close(t.empty)
+	}
+	t.mu.Unlock()
+	for _, f := range t.all() {
+		f.hurry()
+	}
+	select {
+	case <-t.empty:
+	case <-life.Done():
+	}
+}
+
+// close ends every flow.
+func (t *flowTable) close() {
+	t.mu.Lock()
+	t.closed = true
+	t.mu.Unlock()
+	for _, f := range t.all() {
+		f.end()
+	}
+}

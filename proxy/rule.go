@@ -1,0 +1,263 @@
+package proxy
+
+import (
+	"container/list"
+	"context"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"nexd/internal/logkey"
+	"nexd/rules"
+)
+
+// Bounds of a rule whose options do not say otherwise; see the package comment.
+const (
+	defaultConns     = 10_000
+	defaultFlows     = 4096
+	peerConns        = 5000
+	peerFlows        = 1024
+	dialsAtOnce      = 256
+	defaultDial      = 10 * time.Second
+	defaultFlowIdle  = 60 * time.Second
+	notStarted       = "not started yet"
+	firstBackoff     = time.Second
+	longestBackoff   = 30 * time.Second
+	resolveAtStartup = 5 * time.Second
+)
+
+// ruleID identifies a rule with all its options.
+type ruleID struct {
+	direction rules.Direction
+	text      string
+}
+
+func idOf(r rules.Rule) ruleID { return ruleID{r.Direction, r.String()} }
+
+// rule is one applied rule: its bounds, its counters and its state.
+type rule struct {
+	rules.Rule
+	id  ruleID
+	e   *Engine
+	ctx context.Context // ends when its connections are to be cut
+	cut context.CancelFunc
+
+	max, perPeer int
+	dialTimeout  time.Duration
+	idleTimeout  time.Duration
+	dialling     chan struct{} // a token for each attempt that may run
+
+	triedOnce sync.Once
+	tried     chan struct{} // closed after the first attempt to listen
+
+	total, in, out atomic.Int64
+	stats          ruleStats
+
+	flows list.List // of *flow, longest quiet first; guarded by the group's flow table
+
+	mu       sync.Mutex // guards the fields below
+	active   int
+	peers    map[netip.Addr]int
+	retiring *time.Timer
+
+	reachable   bool   // the destination's name resolved at least once
+	noListener  string // why it does not listen; empty: it does
+	partly      string // why it does not listen everywhere it should
+	destination string // why the destination cannot be reached
+	failures    int    // of the destination, in a row
+	retryAt     time.Time
+}
+
+// ruleStats mirrors Stats.
+type ruleStats struct {
+	refusedAllow, refusedMax, refusedPeer, refusedDial atomic.Int64
+	dialErrors, resets, idleEnds, cut                  atomic.Int64
+	evicted, unreachable, droppedIn, droppedOut        atomic.Int64
+}
+
+func newRule(e *Engine, r rules.Rule) *rule {
+	n := &rule{
+		Rule:        r,
+		id:          idOf(r),
+		e:           e,
+		max:         r.Options.MaxConns,
+		dialTimeout: r.Options.DialTimeout,
+		idleTimeout: r.Options.IdleTimeout,
+		dialling:    make(chan struct{}, dialsAtOnce),
+		tried:       make(chan struct{}),
+		peers:       map[netip.Addr]int{},
+		noListener:  notStarted,
+		reachable:   r.Target.Host == "",
+	}
+	n.ctx, n.cut = context.WithCancel(e.life)
+	perPeer := peerConns
+	if r.Protocol == rules.UDP {
+		perPeer = peerFlows
+		if n.max == 0 {
+			n.max = defaultFlows
+		}
+		if n.idleTimeout == 0 {
+			n.idleTimeout = defaultFlowIdle
+		}
+	} else if n.max == 0 {
+		n.max = defaultConns
+	}
+	n.perPeer = min(n.max, max(perPeer, n.max/2))
+	if r.Direction == rules.Egress {
+		n.perPeer = n.max // its clients are this host
+	}
+	if n.dialTimeout == 0 {
+		n.dialTimeout = defaultDial
+	}
+	return n
+}
+
+// refusal is why a connection is not taken.
+type refusal string
+
+const (
+	refusedAllow refusal = "not allowed"
+	refusedMax   refusal = "too many connections"
+	refusedPeer  refusal = "too many connections of this address"
+	refusedDial  refusal = "destination unreachable"
+)
+
+func (r *rule) refused(why refusal) {
+	switch why {
+	case refusedAllow:
+		r.stats.refusedAllow.Add(1)
+	case refusedMax:
+		r.stats.refusedMax.Add(1)
+	case refusedPeer:
+		r.stats.refusedPeer.Add(1)
+	case refusedDial:
+		r.stats.refusedDial.Add(1)
+	}
+}
+
+// acquire takes a place for a connection of peer, or says why there is none.
+func (r *rule) acquire(peer netip.Addr) refusal {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.peers[peer] >= r.perPeer {
+		if r.perPeer == r.max {
+			return refusedMax
+		}
+		return refusedPeer
+	}
+	if r.active >= r.max {
+		return refusedMax
+	}
+	r.active++
+	r.peers[peer]++
+	return ""
+}
+
+func (r *rule) release(peer netip.Addr) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.active--
+	if r.peers[peer]--; r.peers[peer] <= 0 {
+		delete(r.peers, peer)
+	}
+}
+
+// retire lets the connections of a removed rule finish within d.
+func (r *rule) retire(d time.Duration) {
+	if r.Protocol == rules.UDP || d <= 0 {
+		r.cut()
+		return
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.retiring = time.AfterFunc(d, r.cut)
+}
+
+// state says how the rule is and why. The caller holds mu.
+func (r *rule) state() (state, why string) {
+	switch {
+	case r.noListener != "":
+		return StateFailed, r.noListener
+	case r.destination != "":
+		return StateDegraded, r.destination
+	case r.partly != "":
+		return StateDegraded, r.partly
+	}
+	return StateListening, ""
+}
+
+// update changes the state under mu and reports a change to the log and to OnChange.
+func (r *rule) update(change func()) {
+	r.mu.Lock()
+	state, why := r.state()
+	change()
+	now, reason := r.state()
+	r.mu.Unlock()
+	if state == now && why == reason {
+		return
+	}
+	log := r.e.log.With(logkey.Direction, r.Direction.String(), logkey.Rule, r.id.text)
+	switch {
+	case now == state:
+	case now == StateListening:
+		log.Info("rule listens")
+	default:
+		log.Warn("rule "+now, logkey.Reason, reason)
+	}
+	r.e.cfg.OnChange()
+}
+
+// listens records the result of an attempt to listen: why it does not, or
+// where it does not.
+func (r *rule) listens(problem, partly string) {
+	r.update(func() { r.noListener, r.partly = problem, partly })
+	r.triedOnce.Do(func() { close(r.tried) })
+}
+
+// destinationFailed puts the destination off and says why.
+func (r *rule) destinationFailed(err error) {
+	r.stats.dialErrors.Add(1)
+	r.update(func() {
+		r.failures++
+		r.retryAt = time.Now().Add(backoff(r.failures))
+		r.destination = reason(err)
+	})
+}
+
+// destinationWorks takes back what destinationFailed said.
+func (r *rule) destinationWorks() {
+	r.mu.Lock()
+	fine := r.destination == ""
+	r.mu.Unlock()
+	if !fine {
+		r.update(func() { r.failures, r.retryAt, r.destination = 0, time.Time{}, "" })
+	}
+}
+
+// backoff is the wait after the n-th failure in a row, n from 1.
+func backoff(n int) time.Duration {
+	if n > 5 {
+		return longestBackoff
+	}
+	return min(firstBackoff<<(n-1), longestBackoff)
+}
+
+func (r *rule) status() RuleStatus {
+	s := RuleStatus{
+		Rule: r.Rule, Total: r.total.Load(), BytesIn: r.in.Load(), BytesOut: r.out.Load(),
+		Stats: Stats{
+			RefusedAllow: r.stats.refusedAllow.Load(), RefusedMax: r.stats.refusedMax.Load(),
+			RefusedPeer: r.stats.refusedPeer.Load(), RefusedDial: r.stats.refusedDial.Load(),
+			DialErrors: r.stats.dialErrors.Load(), Resets: r.stats.resets.Load(),
+			IdleEnds: r.stats.idleEnds.Load(), Cut: r.stats.cut.Load(),
+			Evicted: r.stats.evicted.Load(), Unreachable: r.stats.unreachable.Load(),
+			DroppedIn: r.stats.droppedIn.Load(), DroppedOut: r.stats.droppedOut.Load(),
+		},
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	s.State, s.Error = r.state()
+	s.Active = int64(r.active)
+	return s
+}

@@ -1,0 +1,193 @@
+package proxy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"time"
+
+	"github.com/pires/go-proxyproto"
+
+	"nexd/internal/duplex"
+	"nexd/internal/logkey"
+	"nexd/rules"
+)
+
+// accept takes connections until the listener is closed; an error is any other end.
+func (g *group) accept(ln net.Listener) error {
+	pause := time.Duration(0)
+	for {
+		c, err := ln.Accept()
+		switch {
+		case err == nil:
+			pause = 0
+			g.admit(c)
+		case g.ctx.Err() != nil || errors.Is(err, net.ErrClosed):
+			return nil
+		case isTemporary(err):
+			// Out of descriptors or memory: what is open ends some day.
+			pause = min(max(2*pause, 5*time.Millisecond), time.Second)
+			select {
+			case <-g.ctx.Done():
+			case <-time.After(pause):
+			}
+		default:
+			return err
+		}
+	}
+}
+
+func isTemporary(err error) bool {
+	var t interface{ Temporary() bool }
+	return errors.As(err, &t) && t.Temporary()
+}
+
+// admit finds a rule with a place for the connection and serves it, or resets it.
+func (g *group) admit(c net.Conn) {
+	src := g.source(addrPortOf(c.RemoteAddr()).Addr())
+	order := g.candidates(src.allowed)
+	why := refusedAllow
+	for i, r := range order {
+		if why = r.acquire(src.addr); why == "" {
+			g.e.working.Add(1)
+			go func() {
+				defer g.e.working.Done()
+				g.serve(c, src, order[i:])
+			}()
+			return
+		}
+	}
+	g.refuse(c, src, why, order)
+}
+
+// refuse resets a connection, and counts it at the first rule that could have taken it.
+func (g *group) refuse(c net.Conn, src source, why refusal, order []*rule) {
+	duplex.Abort(c)
+	if len(order) == 0 {
+		order = *g.rules.Load()
+	}
+	order[0].refused(why)
+	if g.e.refusals.Allow() {
+		g.e.log.Debug("connection refused", logkey.Rule, order[0].id.text,
+			logkey.Addr, src.addr, logkey.Peer, src.name, logkey.Reason, string(why))
+	}
+}
+
+// serve dials one destination after the other and forwards to the first that
+// answers. The place in order[0] is taken; those of the others are not.
+func (g *group) serve(c net.Conn, src source, order []*rule) {
+	for i, r := range order {
+		if i > 0 && r.acquire(src.addr) != "" {
+			continue
+		}
+		dest, err := r.dial(func(ctx context.Context) (net.Conn, error) {
+			return g.back.dialStream(ctx, r.Target)
+		})
+		if err == nil {
+			r.total.Add(1)
+			r.forward(c, dest)
+			r.release(src.addr)
+			return
+		}
+		r.release(src.addr)
+		if r.ctx.Err() != nil {
+			duplex.Abort(c)
+			return
+		}
+	}
+	g.refuse(c, src, refusedDial, order)
+}
+
+// dial makes one attempt at the rule's destination within its bounds and
+// records how it went.
+func (r *rule) dial(dial func(context.Context) (net.Conn, error)) (net.Conn, error) {
+	ctx, cancel := context.WithTimeoutCause(r.ctx, r.dialTimeout,
+		fmt.Errorf("dial %s: no answer within %s", r.Target, r.dialTimeout))
+	defer cancel()
+	select {
+	case r.dialling <- struct{}{}:
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
+	c, err := dial(ctx)
+	<-r.dialling
+	switch {
+	case err == nil && r.Protocol == rules.TCP:
+		r.destinationWorks()
+	case err != nil && r.ctx.Err() == nil:
+		if ctx.Err() != nil {
+			err = context.Cause(ctx)
+		}
+		r.destinationFailed(err)
+	}
+	return c, err
+}
+
+// forward copies between the client and the destination until they are done.
+func (r *rule) forward(client, dest net.Conn) {
+	setKeepAlive(client)
+	setKeepAlive(dest)
+	if err := r.introduce(client, dest); err != nil {
+		r.stats.resets.Add(1)
+		duplex.Abort(client)
+		duplex.Abort(dest)
+		return
+	}
+	res := duplex.Copy(r.ctx, client, dest, duplex.Options{
+		IdleTimeout: r.idleTimeout, AtoB: &r.in, BtoA: &r.out,
+	})
+	switch res.End {
+	case duplex.Reset:
+		r.stats.resets.Add(1)
+	case duplex.Idle:
+		r.stats.idleEnds.Add(1)
+	case duplex.Cut:
+		r.stats.cut.Add(1)
+	case duplex.Finished:
+	}
+}
+
+// setKeepAlive makes sure that a peer that vanished is noticed.
+func setKeepAlive(c net.Conn) {
+	switch c := c.(type) {
+	case interface {
+		SetKeepAliveConfig(net.KeepAliveConfig) error
+	}:
+		_ = c.SetKeepAliveConfig(keepAlive)
+	case interface {
+		SetKeepAlive(bool) error
+		SetKeepAlivePeriod(time.Duration) error
+	}:
+		_ = c.SetKeepAlive(true)
+		_ = c.SetKeepAlivePeriod(keepAlive.Idle)
+	}
+}
+
+// introduce sends the PROXY protocol header if the rule asks for one: the true
+// source, and the address the client connected to.
+func (r *rule) introduce(client, dest net.Conn) error {
+	if r.Options.ProxyProtocol == rules.ProxyNone {
+		return nil
+	}
+	version := byte(1)
+	if r.Options.ProxyProtocol == rules.ProxyV2 {
+		version = 2
+	}
+	from, to := addrPortOf(client.RemoteAddr()), addrPortOf(client.LocalAddr())
+	header := proxyproto.HeaderProxyFromAddrs(version, tcpAddr(from), tcpAddr(to))
+	b, err := header.Format()
+	if err != nil {
+		return fmt.Errorf("proxy protocol header: %w", err)
+	}
+	if err := dest.SetWriteDeadline(time.Now().Add(r.dialTimeout)); err != nil {
+		return fmt.Errorf("proxy protocol header: %w", err)
+	}
+	if _, err := dest.Write(b); err != nil {
+		return fmt.Errorf("proxy protocol header: %w", err)
+	}
+	return dest.SetWriteDeadline(time.Time{})
+}
+
+func tcpAddr(ap netip.AddrPort) *net.TCPAddr { return net.TCPAddrFromAddrPort(ap) }
