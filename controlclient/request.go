@@ -15,7 +15,7 @@ import (
 	"github.com/hashicorp/go-retryablehttp"
 
 	"nexd/controlapi"
-	"nexd/internal/version"
+	"nexd/internal/buildinfo"
 )
 
 // Largest answers read, in bytes.
@@ -83,7 +83,7 @@ func (c *Client) do(ctx context.Context, k call) error {
 
 func setHeaders(h http.Header, token, accept string) {
 	h.Set("Accept", accept+", application/problem+json")
-	h.Set("User-Agent", "nexd/"+version.String())
+	h.Set("User-Agent", "nexd/"+buildinfo.Version())
 	if token != "" {
 		h.Set("Authorization", "Bearer "+token)
 	}
