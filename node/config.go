@@ -57,7 +57,8 @@ type Config struct {
 
 	// Rules are declared by flags, environment and config file.
 	Rules []rules.Spec
-	// DrainTimeout bounds how long connections go on after the end was asked for; 0: the default.
+	// DrainTimeout bounds how long connections go on after the end was asked
+	// for or their rule was removed; 0: the default, negative: not at all.
 	DrainTimeout time.Duration
 	// OpsListen is the address of /healthz, /readyz and /metrics; empty: none.
 	OpsListen string
@@ -104,9 +105,6 @@ func (c *Config) Validate() error {
 	}
 	if c.MTU != 0 && (c.MTU < 1280 || c.MTU > 65535) {
 		return fmt.Errorf("--mtu %d: want 1280 to 65535", c.MTU)
-	}
-	if c.DrainTimeout < 0 {
-		return fmt.Errorf("--drain-timeout %s: want zero or more", c.DrainTimeout)
 	}
 	if !c.Ephemeral && c.StateDir == "" {
 		return fmt.Errorf("--state-dir is not set and cannot be guessed: give one, or --ephemeral")

@@ -23,9 +23,9 @@ var _ localapi.Daemon = (*Node)(nil)
 // startAPI opens the daemon's socket and serves it, and the operator's port.
 func (n *Node) startAPI(ctx context.Context, tasks *errgroup.Group) error {
 	if n.cfg.UnixSocket != "" {
-		srv, err := localapi.NewServer(localapi.Config{Path: n.cfg.UnixSocket, Daemon: n, Log: n.log})
+		srv, err := localapi.NewServer(localapi.ServerConfig{Path: n.cfg.UnixSocket, Daemon: n, Log: n.log})
 		if err != nil {
-			return err
+			return &UsageError{Message: "--unix-socket: " + err.Error(), Hint: "give a shorter --unix-socket, below /run for instance"}
 		}
 		tasks.Go(func() error { return srv.Run(ctx) })
 	}
@@ -45,11 +45,17 @@ func (n *Node) Changed() <-chan struct{} { return n.changed.wait() }
 // ChangeRules implements localapi.Daemon.
 func (n *Node) ChangeRules(_ context.Context, add, remove []rules.Spec) error {
 	err := n.book.change(add, remove, func(added, removed []state.Rule) error {
-		err := n.store.Update(func(d *state.Data) { d.Rules, d.RemovedRules = added, removed })
-		if err != nil {
-			return fmt.Errorf("keep the rules over restarts: %w", err)
+		var before state.Data
+		err := n.store.Update(func(d *state.Data) {
+			before.Rules, before.RemovedRules = d.Rules, d.RemovedRules
+			d.Rules, d.RemovedRules = added, removed
+		})
+		if err == nil {
+			return nil
 		}
-		return nil
+		// The store would write the refused rules with its next change.
+		n.store.Update(func(d *state.Data) { d.Rules, d.RemovedRules = before.Rules, before.RemovedRules })
+		return fmt.Errorf("keep the rules over restarts: %w", err)
 	})
 	if err != nil {
 		var re *rules.Error

@@ -2,7 +2,6 @@ package node
 
 import (
 	"context"
-	"errors"
 	"net"
 	"net/url"
 	"runtime"
@@ -11,8 +10,8 @@ import (
 
 	"nexd/controlapi"
 	"nexd/controlclient"
+	"nexd/internal/buildinfo"
 	"nexd/internal/logkey"
-	"nexd/internal/version"
 	"nexd/key"
 	"nexd/localapi"
 	"nexd/state"
@@ -32,8 +31,8 @@ func (n *Node) join(ctx context.Context) error {
 	resp, err := n.client.Join(ctx, controlclient.JoinParams{
 		Private: n.store.Data().PrivateKey, RegKey: n.regKey.Secret,
 		Name: name, OnNameTaken: onTaken, RequestIP: n.cfg.RequestIP, Ephemeral: n.cfg.Ephemeral,
-		Version: version.Version, OS: runtime.GOOS + "/" + runtime.GOARCH,
-		OnRetry: n.serviceError,
+		Version: buildinfo.Version(), OS: runtime.GOOS + "/" + runtime.GOARCH,
+		OnWait: func(err error, _ time.Duration) { n.serviceError(err) },
 	})
 	if err != nil {
 		return joinUsage(err)
@@ -43,26 +42,17 @@ func (n *Node) join(ctx context.Context) error {
 		// The membership is real all the same: this run goes on with it.
 		n.log.Error("keep the device's credential: the next start needs the registration key again", logkey.Err, err)
 	}
+	n.setToken(resp.Credential)
 	n.roster.set(m)
 	n.serviceError(nil)
 	n.log.Info("joined", logkey.Device, resp.Device.Name, "addresses", resp.Device.Addresses)
 	return nil
 }
 
-// joinUsage makes a refusal of the service readable.
+// joinUsage turns a refusal into the error of a wrong request: it says what to
+// do, and the same start would fail again.
 func joinUsage(err error) error {
-	var problem *controlapi.Problem
-	if errors.As(err, &problem) {
-		return &UsageError{Message: "join: " + problem.Error(), Hint: problem.Hint}
-	}
-	var pin *controlclient.PinError
-	if errors.As(err, &pin) {
-		return &UsageError{
-			Message: "join: " + pin.Error(),
-			Hint:    "the registration key belongs to another service, or someone stands in between: ask for a new key",
-		}
-	}
-	return err
+	return &UsageError{Message: err.Error(), Hint: controlclient.Hint(err)}
 }
 
 // follow keeps to the service's stream for ever, and writes the map to disk
@@ -80,7 +70,7 @@ func (n *Node) follow(ctx context.Context) error {
 	for ctx.Err() == nil {
 		m := n.roster.current()
 		err := n.client.Watch(ctx, controlclient.WatchConfig{
-			Credential: n.store.Data().Credential, Epoch: m.Epoch, Since: m.Revision,
+			Credential: n.token(), Epoch: m.Epoch, Since: m.Revision,
 			On: func(ev controlapi.Event) { n.event(ev, dirty) },
 			OnState: func(connected bool, err error) {
 				connectedOnce = connectedOnce || connected
@@ -115,6 +105,7 @@ func (n *Node) follow(ctx context.Context) error {
 // is nobody's peer, and nothing of the mesh reaches it.
 func (n *Node) expelled(err error) {
 	n.log.Error("the service no longer knows this device: start it with a registration key to join again", logkey.Err, err)
+	n.setToken("")
 	if err := n.store.Update(func(d *state.Data) { d.Credential, d.Map = "", nil }); err != nil {
 		n.log.Warn("forget the void credential", logkey.Err, err)
 	}
@@ -135,7 +126,9 @@ func (n *Node) expelled(err error) {
 func (n *Node) event(ev controlapi.Event, dirty chan<- struct{}) {
 	switch ev.Type {
 	case controlapi.EventSnapshot, controlapi.EventDelta:
-		m := controlclient.Apply(n.roster.current(), ev)
+		next := *n.roster.current() // Apply replaces slices, readers keep theirs
+		m := &next
+		controlclient.Apply(m, ev)
 		n.roster.set(m)
 		n.applyMap(m)
 		n.log.Debug("membership changed", logkey.Revision, m.Revision, logkey.Count, len(m.Peers))
@@ -205,7 +198,7 @@ func (n *Node) stunServers(m *controlapi.Map) []string {
 	var out []string
 	for _, s := range m.STUN {
 		if port, ok := strings.CutPrefix(s, ":"); ok {
-			u, err := url.Parse(n.store.Data().ServiceURL)
+			u, err := url.Parse(n.client.URL())
 			if err != nil {
 				continue
 			}

@@ -48,9 +48,10 @@ type Node struct {
 
 	mu sync.Mutex
 	// mu guards the fields below.
-	life   lifecycle
-	plane  *plane        // nil until the device is a member
-	engine *proxy.Engine // nil until then, too
+	life       lifecycle
+	credential string        // towards the service; empty: not a member
+	plane      *plane        // nil until the device is a member
+	engine     *proxy.Engine // nil until then, too
 }
 
 // New reads the state directory and checks what it can without the network. It
@@ -127,7 +128,7 @@ func (n *Node) prepare() error {
 			return err // without a place for the key there is no device
 		}
 	}
-	n.life.url = url
+	n.life.url, n.credential = url, data.Credential
 	if data.Credential != "" && data.Map != nil {
 		n.roster.set(data.Map)
 	}
@@ -135,7 +136,7 @@ func (n *Node) prepare() error {
 }
 
 // Close releases a node that never ran.
-func (n *Node) Close() error { return n.store.Close() }
+func (n *Node) Close() error { n.client.Close(); return n.store.Close() }
 
 // Run is the node's life. It joins where needed, carries traffic, and ends
 // when ctx does: connections get the drain timeout, then everything is closed.
@@ -144,20 +145,24 @@ func (n *Node) Close() error { return n.store.Close() }
 func (n *Node) Run(ctx context.Context) (err error) {
 	defer func() { err = errors.Join(err, n.store.Close()) }()
 
-	// The lower parts outlive ctx: connections drain over them.
+	// The lower parts outlive ctx: connections drain over them. A part that
+	// ends early, which none should, ends base and with it everything.
 	base, stop := context.WithCancel(context.WithoutCancel(ctx))
-	defer stop()
 	tasks, base := errgroup.WithContext(base)
 	defer func() {
 		stop()
-		if werr := tasks.Wait(); err == nil && !errors.Is(werr, context.Canceled) {
+		if werr := tasks.Wait(); err == nil {
 			err = werr
 		}
 	}()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(base, cancel)()
+
 	if err := n.startAPI(base, tasks); err != nil {
 		return err
 	}
-	if n.store.Data().Credential == "" {
+	if n.token() == "" {
 		if err := n.join(ctx); err != nil {
 			if ctx.Err() != nil {
 				return nil
@@ -171,6 +176,7 @@ func (n *Node) Run(ctx context.Context) (err error) {
 	}
 	defer pl.close()
 	tasks.Go(func() error { return pl.agent.Run(base) })
+	tasks.Go(func() error { return pl.watchTunnel(base) })
 	engine := proxy.New(proxy.Config{
 		Mesh: mesh{pl.stack}, Directory: &n.roster, Log: n.log,
 		DrainTimeout: n.cfg.DrainTimeout, OnChange: n.changed.notify,
@@ -185,15 +191,24 @@ func (n *Node) Run(ctx context.Context) (err error) {
 	n.log.Info("node is up", logkey.Device, n.roster.current().Self.Name, "addresses", n.roster.Addresses(), logkey.Port, pl.bind.Port())
 	draining := context.AfterFunc(ctx, func() { n.setState(localapi.StateDraining) })
 	defer draining()
-	// A part that ends early, which none should, ends the node in good order.
-	engineCtx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	defer context.AfterFunc(base, cancel)()
-	if err := engine.Run(engineCtx); err != nil && ctx.Err() == nil && base.Err() == nil {
+	if err := engine.Run(ctx); err != nil && ctx.Err() == nil {
 		return fmt.Errorf("run proxy: %w", err)
 	}
 	n.leave()
 	return nil
+}
+
+// token is the device's credential towards the service.
+func (n *Node) token() string {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.credential
+}
+
+func (n *Node) setToken(credential string) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.credential = credential
 }
 
 // leave takes an ephemeral device out of the mesh.
@@ -203,7 +218,7 @@ func (n *Node) leave() {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), leaveTimeout)
 	defer cancel()
-	if err := n.client.Leave(ctx, n.store.Data().Credential); err != nil {
+	if err := n.client.Leave(ctx, n.token()); err != nil {
 		n.log.Warn("leave the mesh: the service will do it when the device's lease ends", logkey.Err, err)
 	}
 }

@@ -106,6 +106,20 @@ func (c nodeCollector) Collect(ch chan<- prometheus.Metric) {
 	}
 }
 
+// tunnelBytes adds up what passed between this node and everybody.
+func (n *Node) tunnelBytes() (tx, rx uint64) {
+	n.mu.Lock()
+	pl := n.plane
+	n.mu.Unlock()
+	if pl == nil {
+		return 0, 0
+	}
+	for _, s := range pl.tunnel.Stats() {
+		tx, rx = tx+s.Tx, rx+s.Rx
+	}
+	return tx, rx
+}
+
 func truth(b bool) float64 {
 	if b {
 		return 1

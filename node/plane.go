@@ -96,6 +96,16 @@ func (n *Node) buildPlane(data state.Data, port uint16) (_ *plane, err error) {
 	return p, nil
 }
 
+// watchTunnel returns when ctx ends, or with an error when the tunnel ended by itself.
+func (p *plane) watchTunnel(ctx context.Context) error {
+	select {
+	case <-ctx.Done():
+		return nil
+	case <-p.tunnel.Done():
+		return errors.New("the tunnel ended by itself")
+	}
+}
+
 // close ends the data plane; nothing moves afterwards.
 func (p *plane) close() {
 	p.tunnel.Close() // closes the bind and the stack's device with it
@@ -116,7 +126,7 @@ func (p *plane) activity(peer key.Public) (sent, received time.Time) {
 
 // signal carries a sealed offer to a peer through the service.
 func (n *Node) signal(ctx context.Context, to key.Public, sealed []byte) error {
-	delivered, err := n.client.Signal(ctx, n.store.Data().Credential, controlapi.Signal{To: to, Payload: sealed})
+	delivered, err := n.client.Signal(ctx, n.token(), controlapi.Signal{To: to, Payload: sealed})
 	if err == nil && !delivered {
 		err = errors.New("the peer is not connected to the service")
 	}

@@ -40,7 +40,7 @@ func (b *rulebook) merge(declared *rules.Set, stored state.Data) *rules.Set {
 	set := declared.Clone()
 	each := func(entries []state.Rule, what string, apply func(rules.Spec) error) {
 		for _, e := range entries {
-			spec, err := e.Spec()
+			spec, err := parseEntry(e)
 			if err == nil {
 				err = apply(spec)
 			}
@@ -101,9 +101,17 @@ func (b *rulebook) redeclare(declared []rules.Spec, stored state.Data) error {
 func entries(list []rules.Rule) []state.Rule {
 	out := make([]state.Rule, 0, len(list))
 	for _, r := range list {
-		out = append(out, state.RuleOf(r.Spec()))
+		out = append(out, state.Rule{Direction: r.Direction.String(), Rule: r.String()})
 	}
 	return out
+}
+
+func parseEntry(e state.Rule) (rules.Spec, error) {
+	d, err := rules.ParseDirection(e.Direction)
+	if err != nil {
+		return rules.Spec{}, err
+	}
+	return rules.Parse(d, e.Rule)
 }
 
 // errText is the short form of a rule's error.

@@ -7,8 +7,8 @@ import (
 	"time"
 
 	"nexd/controlapi"
+	"nexd/internal/buildinfo"
 	"nexd/internal/logkey"
-	"nexd/internal/version"
 	"nexd/key"
 	"nexd/localapi"
 	"nexd/rules"
@@ -76,7 +76,7 @@ func (n *Node) Status() localapi.Status {
 	life, pl, engine := n.life, n.plane, n.engine
 	n.mu.Unlock()
 	st := localapi.Status{
-		Schema: localapi.Schema, Version: version.Version, State: life.state,
+		Schema: localapi.Schema, Version: buildinfo.Version(), State: life.state,
 		Reasons: []string{},
 		Service: localapi.ServiceStatus{URL: life.url, Connected: life.connected, Since: life.since},
 		NAT:     localapi.NATStatus{Kind: "unknown", Mapped: []netip.AddrPort{}},
@@ -98,7 +98,7 @@ func (n *Node) Status() localapi.Status {
 	if engine != nil {
 		for _, r := range engine.Status() {
 			st.Rules = append(st.Rules, localapi.RuleStatus{
-				Direction: r.Rule.Direction.String(), Rule: r.Rule.String(), State: r.State.String(), Error: r.Error,
+				Direction: r.Rule.Direction.String(), Rule: r.Rule.String(), State: r.State, Error: r.Error,
 				Active: r.Active, Total: r.Total, BytesIn: r.BytesIn, BytesOut: r.BytesOut,
 			})
 		}

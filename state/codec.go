@@ -35,6 +35,7 @@ type record struct {
 	Ephemeral  bool            `json:"ephemeral,omitempty"`
 	Map        *controlapi.Map `json:"map,omitempty"`
 	Rules      []Rule          `json:"rules,omitempty"`
+	Removed    []Rule          `json:"removed_rules,omitempty"`
 	Hints      []Hint          `json:"hints,omitempty"`
 }
 
@@ -42,7 +43,7 @@ type record struct {
 func encode(d Data) ([]byte, error) {
 	r := record{
 		ListenPort: d.ListenPort, ServiceURL: d.ServiceURL, Pin: d.Pin, Credential: d.Credential,
-		Ephemeral: d.Ephemeral, Map: d.Map, Rules: d.Rules, Hints: d.Hints,
+		Ephemeral: d.Ephemeral, Map: d.Map, Rules: d.Rules, Removed: d.RemovedRules, Hints: d.Hints,
 	}
 	if !d.PrivateKey.IsZero() {
 		r.PrivateKey = d.PrivateKey.Reveal()
@@ -102,7 +103,7 @@ func decode(b []byte) (Data, error) {
 	}
 	d := Data{
 		Version: e.Version, ListenPort: r.ListenPort, ServiceURL: r.ServiceURL, Pin: r.Pin, Credential: r.Credential,
-		Ephemeral: r.Ephemeral, Map: r.Map, Rules: r.Rules, Hints: r.Hints,
+		Ephemeral: r.Ephemeral, Map: r.Map, Rules: r.Rules, RemovedRules: r.Removed, Hints: r.Hints,
 	}
 	if r.PrivateKey != "" {
 		p, err := key.ParsePrivate(r.PrivateKey)

@@ -26,6 +26,8 @@ type Data struct {
 	Map        *controlapi.Map
 	Rules      []Rule // added at run time, in order
 	Hints      []Hint // where peers were last reached
+
+	RemovedRules []Rule // declared elsewhere and removed at run time
 }
 
 // Rule is a rule as text. The store does not parse it, so that a rule another
@@ -46,6 +48,7 @@ type Hint struct {
 func (d Data) Clone() Data {
 	d.Map = cloneMap(d.Map)
 	d.Rules = slices.Clone(d.Rules)
+	d.RemovedRules = slices.Clone(d.RemovedRules)
 	d.Hints = slices.Clone(d.Hints)
 	for i := range d.Hints {
 		d.Hints[i].Addrs = slices.Clone(d.Hints[i].Addrs)
