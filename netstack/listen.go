@@ -41,6 +41,8 @@ func (s *Stack) listenTCP(at netip.AddrPort) (*listener, error) {
 	l.endpoint = endpoint
 	l.entry, l.acceptable = waiter.NewChannelEntry(waiter.ReadableEvents | waiter.EventErr | waiter.EventHUp)
 	l.events.EventRegister(&l.entry)
+	// Connections that outlive a listener do not keep its port from the next one.
+	endpoint.SocketOptions().SetReuseAddress(true)
 	if err = endpoint.Bind(bindFull(at)); err == nil {
 		err = endpoint.Listen(backlog)
 	}

@@ -137,11 +137,11 @@ func TestBulkBothWays(t *testing.T) {
 }
 
 func TestBulkOverBadWire(t *testing.T) {
-	for _, loss := range []float64{0.01, 0.05} {
+	for loss, size := range map[float64]int64{0.01: 2 << 20, 0.05: 256 << 10} {
 		t.Run(fmt.Sprint(loss), func(t *testing.T) {
 			a, b := netstacktest.PairWith(t, netstacktest.Options{Loss: loss, Reorder: 0.02, Seed: 7})
 			client, server := connect(t, a, b, netstacktest.B4)
-			exchange(t, client, server, 1<<20)
+			exchange(t, client, server, size)
 		})
 	}
 }
