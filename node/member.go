@@ -42,6 +42,7 @@ func (n *Node) join(ctx context.Context) error {
 		// The membership is real all the same: this run goes on with it.
 		n.log.Error("keep the device's credential: the next start needs the registration key again", logkey.Err, err)
 	}
+	n.keepService()
 	n.setToken(resp.Credential)
 	n.roster.set(m)
 	n.serviceError(nil)
@@ -73,7 +74,10 @@ func (n *Node) follow(ctx context.Context) error {
 			Credential: n.token(), Epoch: m.Epoch, Since: m.Revision,
 			On: func(ev controlapi.Event) { n.event(ev, dirty) },
 			OnState: func(connected bool, err error) {
-				connectedOnce = connectedOnce || connected
+				if connected && !connectedOnce {
+					connectedOnce = true
+					n.keepService()
+				}
 				n.service(connected, err)
 			},
 		})

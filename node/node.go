@@ -41,6 +41,7 @@ type Node struct {
 	store  *state.Store
 	client *controlclient.Client
 	regKey controlapi.RegKey // zero: none was given
+	pin    controlapi.Pin    // of the service's certificate; empty: none
 
 	roster  roster
 	book    *rulebook
@@ -117,20 +118,19 @@ func (n *Node) prepare() error {
 	if err != nil {
 		return &UsageError{Message: err.Error()}
 	}
-	if data.PrivateKey.IsZero() || data.ServiceURL != url || data.Pin != pin {
-		err = n.store.Update(func(d *state.Data) {
-			if d.PrivateKey.IsZero() {
-				d.PrivateKey = key.NewPrivate()
-			}
-			d.ServiceURL, d.Pin, d.Ephemeral = url, pin, n.cfg.Ephemeral
-		})
-		if err != nil {
-			return err // without a place for the key there is no device
+	if data.PrivateKey.IsZero() {
+		// Before the first join: without a place for its key there is no device.
+		if err := n.store.Update(func(d *state.Data) { d.PrivateKey = key.NewPrivate() }); err != nil {
+			return err
 		}
 	}
-	n.life.url, n.credential = url, data.Credential
-	if data.Credential != "" && data.Map != nil {
-		n.roster.set(data.Map)
+	n.life.url, n.pin, n.credential = url, pin, data.Credential
+	if data.Credential != "" {
+		m := data.Map
+		if m == nil {
+			m = &controlapi.Map{} // the service will tell
+		}
+		n.roster.set(m)
 	}
 	return nil
 }
@@ -149,10 +149,14 @@ func (n *Node) Run(ctx context.Context) (err error) {
 	// ends early, which none should, ends base and with it everything.
 	base, stop := context.WithCancel(context.WithoutCancel(ctx))
 	tasks, base := errgroup.WithContext(base)
+	var pl *plane
 	defer func() {
 		stop()
 		if werr := tasks.Wait(); err == nil {
 			err = werr
+		}
+		if pl != nil {
+			pl.close()
 		}
 	}()
 	ctx, cancel := context.WithCancel(ctx)
@@ -170,11 +174,9 @@ func (n *Node) Run(ctx context.Context) (err error) {
 			return err
 		}
 	}
-	pl, err := n.openPlane()
-	if err != nil {
+	if pl, err = n.openPlane(); err != nil {
 		return err
 	}
-	defer pl.close()
 	tasks.Go(func() error { return pl.agent.Run(base) })
 	tasks.Go(func() error { return pl.watchTunnel(base) })
 	engine := proxy.New(proxy.Config{
@@ -196,6 +198,20 @@ func (n *Node) Run(ctx context.Context) (err error) {
 	}
 	n.leave()
 	return nil
+}
+
+// keepService remembers the service for starts without flags, once it has
+// proved to be the right one.
+func (n *Node) keepService() {
+	data := n.store.Data()
+	url := n.client.URL()
+	if data.ServiceURL == url && data.Pin == n.pin && data.Ephemeral == n.cfg.Ephemeral {
+		return
+	}
+	err := n.store.Update(func(d *state.Data) { d.ServiceURL, d.Pin, d.Ephemeral = url, n.pin, n.cfg.Ephemeral })
+	if err != nil {
+		n.log.Warn("remember the service", logkey.URL, url, logkey.Err, err)
+	}
 }
 
 // token is the device's credential towards the service.

@@ -78,6 +78,10 @@ func (n *Node) buildPlane(data state.Data, port uint16) (_ *plane, err error) {
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("start WireGuard: %w", err), p.stack.Close())
 	}
+	hints := make([]discovery.Hint, 0, len(data.Hints))
+	for _, h := range data.Hints {
+		hints = append(hints, discovery.Hint(h))
+	}
 	p.agent = discovery.New(discovery.Config{
 		Private: data.PrivateKey, Log: n.log,
 		Socket: p.bind, Paths: p.bind,
@@ -87,7 +91,7 @@ func (n *Node) buildPlane(data state.Data, port uint16) (_ *plane, err error) {
 		Static:   n.staticEndpoints(), LocalIP: n.cfg.LocalEndpointIP,
 		Exclude:  n.ownRange,
 		OnChange: n.changed.notify,
-		Hints:    data.Hints, OnHints: n.keepHints,
+		Hints:    hints, OnHints: n.keepHints,
 	})
 	if err := p.tunnel.Up(); err != nil {
 		p.close()
