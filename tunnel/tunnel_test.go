@@ -1,0 +1,489 @@
+package tunnel_test
+
+import (
+	"errors"
+	"net"
+	"net/netip"
+	"runtime"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"nexd/bind"
+	"nexd/key"
+	"nexd/tunnel"
+)
+
+func TestTrafficFlows(t *testing.T) {
+	a, b := pair(t)
+	start := time.Now()
+	exchange(a, b, 1)
+	if got := a.LastData(b.key); got.Before(start) || time.Since(got) > time.Minute {
+		t.Errorf("last data at %v", got)
+	}
+	if got := a.LastData(key.NewPrivate().Public()); !got.IsZero() {
+		t.Errorf("data of a stranger at %v", got)
+	}
+	poll(t, "no handshake in the statistics", func() bool {
+		s := a.Stats()[b.key]
+		return s.Active && s.Rx > 0 && s.Tx > 0 && time.Since(s.LastHandshake) < time.Minute
+	})
+	if got := a.bind.Activity(b.key); got.LastReceived.Before(start) || got.LastSent.Before(start) {
+		t.Errorf("the bind saw nothing: %+v", got)
+	}
+}
+
+func TestFirstPacketWaitsForThePath(t *testing.T) {
+	a, b := newNode(t, 1), newNode(t, 2)
+	a.know(b)
+	b.know(a)
+	b.Activate(a.key)
+	b.find(a)
+	a.send(b.addr, 1)
+	select {
+	case peer := <-a.noPath:
+		if peer != b.key {
+			t.Errorf("a path is wanted to %s", peer)
+		}
+	case <-time.After(eventually):
+		t.Fatal("nobody was asked for a path")
+	}
+	poll(t, "no handshake message is waiting", func() bool { return a.bind.Stats().Held > 0 })
+	start := time.Now()
+	a.find(b)
+	b.expect(1)
+	// WireGuard itself would try again after five seconds only.
+	if took := time.Since(start); took > 4*time.Second {
+		t.Errorf("the packet came %v after the path", took)
+	} else {
+		t.Logf("first packet %v after the path", took)
+	}
+}
+
+func TestChangeOfPathCostsNoHandshake(t *testing.T) {
+	a, b := pair(t)
+	exchange(a, b, 1)
+	poll(t, "no handshake", func() bool { return !a.Stats()[b.key].LastHandshake.IsZero() })
+	before := handshakes(a, b.key)
+	sent := a.bind.Activity(b.key).TxBytes
+	six := netip.AddrPortFrom(netip.IPv6Loopback(), b.bind.Port())
+	const packets = 200
+	for i := range uint32(packets) {
+		if i%2 == 0 {
+			a.bind.SetPath(b.key, six)
+		} else {
+			a.find(b)
+		}
+		exchange(a, b, 100+2*i)
+	}
+	if got := a.bind.Path(b.key); got != b.socket() {
+		t.Errorf("WireGuard changed the path to %s", got)
+	}
+	// Every packet is 32 bytes longer outside, padded to 16: no room for a handshake.
+	if got := a.bind.Activity(b.key).TxBytes - sent; got > packets*(96+32) {
+		t.Errorf("%d bytes sent for %d packets", got, packets)
+	}
+	poll(t, "statistics do not change", func() bool { return a.Stats()[b.key].Tx > sent })
+	if after := handshakes(a, b.key); after != before {
+		t.Error("the changes of path caused a handshake")
+	}
+}
+
+func TestMembersAreConfiguredWhenUsed(t *testing.T) {
+	a, b := newNode(t, 1), newNode(t, 2)
+	a.know(b)
+	b.know(a)
+	a.quiet()
+	if s := a.Stats(); len(s) != 0 {
+		t.Errorf("statistics of unused members: %v", s)
+	}
+	a.find(b)
+	b.find(a)
+	b.Activate(a.key)
+	b.Activate(a.key)
+	b.Activate(key.NewPrivate().Public())
+	b.expectChange("+" + a.key.Hex())
+	b.quiet()
+	exchange(a, b, 1)
+	a.expectChange("+" + b.key.Hex())
+	a.quiet()
+	if c := a.Counters(); c.Activations != 1 || c.Deactivations != 0 || c.Late != 0 {
+		t.Errorf("counters %+v", c)
+	}
+}
+
+func TestIdleMembersAreForgottenAndComeBack(t *testing.T) {
+	short := func(c *tunnel.Config) { c.IdleTimeout = 100 * time.Millisecond }
+	a, b := newNode(t, 1, short), newNode(t, 2)
+	a.know(b)
+	b.know(a)
+	b.Activate(a.key)
+	a.find(b)
+	b.find(a)
+	exchange(a, b, 1)
+	a.expectChange("+" + b.key.Hex())
+	a.expectChange("-" + b.key.Hex())
+	poll(t, "still active in the statistics", func() bool { return !a.Stats()[b.key].Active })
+	old := a.Stats()[b.key]
+	if old.Rx == 0 || old.Tx == 0 || old.LastHandshake.IsZero() {
+		t.Errorf("the counters are gone: %+v", old)
+	}
+	a.send(b.addr, 10)
+	b.expect(10)
+	a.expectChange("+" + b.key.Hex())
+	poll(t, "the counters did not go on", func() bool { s := a.Stats()[b.key]; return s.Rx > old.Rx && s.Tx > old.Tx })
+}
+
+func TestForgottenSessionIsRenewed(t *testing.T) {
+	a, b := pair(t)
+	exchange(a, b, 1)
+	// b loses its side of the session; a goes on with it and b hears nothing.
+	b.SetPeers(nil)
+	b.know(a)
+	start := time.Now()
+	b.Activate(a.key)
+	poll(t, "no new session", func() bool {
+		a.send(b.addr, 2)
+		select {
+		case <-b.dev.in:
+			return true
+		default:
+			return false
+		}
+	})
+	if took := time.Since(start); took > 10*time.Second {
+		t.Errorf("a new session took %v", took)
+	} else {
+		t.Logf("a new session took %v", took)
+	}
+}
+
+func TestChangedKeyAndRemoval(t *testing.T) {
+	a, b := pair(t)
+	exchange(a, b, 1)
+	a.expectChange("+" + b.key.Hex())
+	fresh := b.peer()
+	fresh.Key = key.NewPrivate().Public()
+	a.SetPeers([]tunnel.Peer{fresh})
+	a.expectChange("-" + b.key.Hex())
+	b.send(a.addr, 5)
+	if !a.LastData(b.key).IsZero() {
+		t.Error("the old key is remembered")
+	}
+	a.send(b.addr, 6)
+	a.expectChange("+" + fresh.Key.Hex())
+	a.SetPeers(nil)
+	a.expectChange("-" + fresh.Key.Hex())
+	a.know(b)
+	a.send(b.addr, 7)
+	b.expect(7)
+	select {
+	case pkt := <-a.dev.in:
+		if n, _ := packetNumber(pkt); n == 5 {
+			t.Error("a packet of a removed peer came in")
+		}
+	default:
+	}
+}
+
+func TestNewAddressKeepsTheSession(t *testing.T) {
+	a, b := pair(t)
+	exchange(a, b, 1)
+	poll(t, "no handshake", func() bool { return !a.Stats()[b.key].LastHandshake.IsZero() })
+	before := handshakes(a, b.key)
+	old := b.addr
+	b.addr = netip.MustParseAddr("100.64.9.9")
+	a.know(b)
+	b.know(a)
+	exchange(a, b, 10)
+	dropped := a.Counters().DroppedUnknown
+	a.send(old, 20)
+	poll(t, "the old address still works", func() bool { return a.Counters().DroppedUnknown > dropped })
+	if a.Counters().Activations != 1 || handshakes(a, b.key) != before {
+		t.Error("the session did not outlive the change")
+	}
+}
+
+func TestForgedInnerSource(t *testing.T) {
+	a, b := pair(t)
+	c := newNode(t, 3)
+	b.know(a, c)
+	b.Activate(a.key)
+	exchange(a, b, 1)
+	a.dev.out <- udpPacket(c.addr, b.addr, 66) // a speaks in c's name
+	a.send(b.addr, 67)
+	timeout := time.After(eventually)
+	for done := false; !done; {
+		select {
+		case pkt := <-b.dev.in:
+			n, _ := packetNumber(pkt)
+			if n == 66 {
+				t.Fatal("a packet with a foreign source came through")
+			}
+			done = n == 67
+		case <-timeout:
+			t.Fatal("nothing arrived")
+		}
+	}
+	if !b.LastData(c.key).IsZero() {
+		t.Error("a forged packet is taken for life")
+	}
+}
+
+func TestFloodDoesNotDisturb(t *testing.T) {
+	a, b := pair(t)
+	exchange(a, b, 1)
+	c := intruder(t, b)
+	stun := make([]byte, 20)
+	copy(stun, []byte{0, 1, 0, 0, 0x21, 0x12, 0xA4, 0x42})
+	transport, initiation := make([]byte, 1000), make([]byte, 148)
+	transport[0], initiation[0] = 4, 1
+	for i := range uint32(300) {
+		for _, pkt := range [][]byte{stun, {0xFF, 1, 2}, make([]byte, 1200), transport, initiation} {
+			c.Write(pkt)
+		}
+		if i%3 == 0 {
+			exchange(a, b, 100+2*i)
+		}
+	}
+	s := b.bind.Stats()
+	if s.STUN == 0 || s.DroppedRelay == 0 || s.DroppedGarbage == 0 {
+		t.Errorf("the flood did not arrive: %+v", s)
+	}
+}
+
+func TestPlainWireGuardPeer(t *testing.T) {
+	a, b := newNode(t, 1), newNode(t, 2)
+	plain := b.peer()
+	plain.Endpoint = b.socket()
+	a.SetPeers([]tunnel.Peer{plain})
+	a.expectChange("+" + b.key.Hex())
+	back := a.peer()
+	back.Endpoint = a.socket()
+	b.SetPeers([]tunnel.Peer{back})
+	exchange(a, b, 1)
+	// It becomes a member: configured anew, on use.
+	a.know(b)
+	a.expectChange("-" + b.key.Hex())
+	a.find(b)
+	a.send(b.addr, 9)
+	b.expect(9)
+	a.expectChange("+" + b.key.Hex())
+}
+
+func TestPlainPeerRoams(t *testing.T) {
+	a, b := newNode(t, 1), newNode(t, 2)
+	wrong := b.peer()
+	wrong.Endpoint = netip.MustParseAddrPort("127.0.0.1:9")
+	a.SetPeers([]tunnel.Peer{wrong})
+	right := a.peer()
+	right.Endpoint = a.socket()
+	b.SetPeers([]tunnel.Peer{right})
+	b.send(a.addr, 1) // from an address a did not expect
+	a.expect(1)
+	a.send(b.addr, 2)
+	b.expect(2)
+}
+
+func TestBadRowsCostOthersNothing(t *testing.T) {
+	a, b := pair(t)
+	thief := tunnel.Peer{Key: key.NewPrivate().Public(), Addresses: []netip.Addr{b.addr, {}, netip.MustParseAddr("::ffff:100.64.0.77"), netip.MustParseAddr("ff02::1")}}
+	a.SetPeers([]tunnel.Peer{{}, b.peer(), b.peer(), a.peer(), thief})
+	a.Activate(thief.Key)
+	exchange(a, b, 1)
+	a.send(netip.MustParseAddr("100.64.0.77"), 2)
+	poll(t, "the thief's own address is not known", func() bool { return a.Stats()[thief.Key].Active })
+}
+
+func TestRebindAndReUp(t *testing.T) {
+	a, b := pair(t)
+	exchange(a, b, 1)
+	port := a.bind.Port()
+	for i := range uint32(3) {
+		if err := a.Rebind(); err != nil {
+			t.Fatal(err)
+		}
+		if err := a.Up(); err != nil {
+			t.Fatal(err)
+		}
+		exchange(a, b, 10+2*i)
+	}
+	if a.bind.Port() != port {
+		t.Errorf("port %d, was %d", a.bind.Port(), port)
+	}
+}
+
+func TestPortInUse(t *testing.T) {
+	a := newNode(t, 1)
+	bd := bind.New(bind.Config{Port: a.bind.Port()})
+	tn, err := tunnel.New(tunnel.Config{Private: key.NewPrivate(), Device: newFakeDevice(), Bind: bd})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tn.Close()
+	for range 2 {
+		if err := tn.Up(); !errors.Is(err, syscall.EADDRINUSE) {
+			t.Fatalf("error %v", err)
+		}
+	}
+	bd.SetPort(0)
+	if err := tn.Up(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestNewRefuses(t *testing.T) {
+	if _, err := tunnel.New(tunnel.Config{Device: newFakeDevice(), Bind: bind.New(bind.Config{})}); !errors.Is(err, key.ErrZero) {
+		t.Errorf("without a key: %v", err)
+	}
+	if _, err := tunnel.New(tunnel.Config{Private: key.NewPrivate()}); err == nil {
+		t.Error("without a device: no error")
+	}
+}
+
+func TestCloseWithoutUp(t *testing.T) {
+	dev := newFakeDevice()
+	tn, err := tunnel.New(tunnel.Config{Private: key.NewPrivate(), Device: dev, Bind: bind.New(bind.Config{})})
+	if err != nil {
+		t.Fatal(err)
+	}
+	tn.SetPeers([]tunnel.Peer{{Key: key.NewPrivate().Public()}})
+	tn.Activate(key.NewPrivate().Public())
+	for range 2 {
+		if err := tn.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	<-dev.closed
+	<-tn.Done()
+	if err := tn.Up(); !errors.Is(err, net.ErrClosed) {
+		t.Errorf("Up after Close: %v", err)
+	}
+}
+
+func TestEndsWhenTheDeviceDoes(t *testing.T) {
+	a, b := pair(t)
+	exchange(a, b, 1)
+	a.dev.Close()
+	select {
+	case <-a.Done():
+	case <-time.After(eventually):
+		t.Fatal("the tunnel goes on without a device")
+	}
+	a.know(b)
+	a.Activate(b.key)
+	a.Stats()
+	a.Close()
+}
+
+func TestEverythingAtOnce(t *testing.T) {
+	a, b := pair(t, func(c *tunnel.Config) { c.IdleTimeout = 20 * time.Millisecond })
+	stop := make(chan struct{})
+	var wg sync.WaitGroup
+	loop := func(f func(i int)) {
+		wg.Go(func() {
+			for i := 0; ; i++ {
+				select {
+				case <-stop:
+					return
+				default:
+					f(i)
+					runtime.Gosched()
+				}
+			}
+		})
+	}
+	offer := func(n *node, to netip.Addr, i int) {
+		select {
+		case n.dev.out <- udpPacket(n.addr, to, uint32(i)):
+		case <-stop:
+		}
+	}
+	drain := func(n *node) {
+		select {
+		case <-n.dev.in:
+		case <-n.changes:
+		case <-stop:
+		}
+	}
+	for _, n := range []*node{a, b} {
+		other := a
+		if n == a {
+			other = b
+		}
+		loop(func(i int) { offer(n, other.addr, i) })
+		loop(func(int) { drain(n) })
+		loop(func(i int) {
+			if i%3 == 0 {
+				n.SetPeers(nil)
+			}
+			n.know(other)
+			n.Activate(other.key)
+			n.Stats()
+			n.LastData(other.key)
+		})
+		loop(func(i int) {
+			if i%2 == 0 {
+				n.bind.SetPath(other.key, netip.AddrPort{})
+			} else {
+				n.find(other)
+			}
+		})
+	}
+	timer := time.NewTimer(time.Second)
+	defer timer.Stop()
+	<-timer.C
+	var closing sync.WaitGroup
+	for _, n := range []*node{a, a, b, b} {
+		closing.Go(func() { n.Close() })
+	}
+	closing.Wait()
+	close(stop)
+	wg.Wait()
+}
+
+func TestTenThousandMembersAreATable(t *testing.T) {
+	a, b := pair(t)
+	exchange(a, b, 1)
+	const members = 10_000
+	peers := []tunnel.Peer{b.peer()}
+	for i := range members {
+		var raw [32]byte
+		raw[0], raw[1], raw[31] = byte(i), byte(i>>8), 1
+		k, err := key.PublicFromBytes(raw[:])
+		if err != nil {
+			t.Fatal(err)
+		}
+		peers = append(peers, tunnel.Peer{Key: k, Addresses: []netip.Addr{
+			netip.AddrFrom4([4]byte{100, 65, byte(i >> 8), byte(i)}),
+			netip.AddrFrom16([16]byte{0: 0xfd, 1: 1, 14: byte(i >> 8), 15: byte(i)}),
+		}})
+	}
+	before, goroutines := heap(), runtime.NumGoroutine()
+	start := time.Now()
+	a.SetPeers(peers)
+	took := time.Since(start)
+	// The rows keep nothing of the caller's, which stays referenced below.
+	perPeer := (int64(heap()) - int64(before)) / members
+	t.Logf("%d bytes per never-used member, table built in %v", perPeer, took)
+	if perPeer > 4096 {
+		t.Errorf("%d bytes per member, want 4096 at most", perPeer)
+	}
+	if got := runtime.NumGoroutine(); got > goroutines+2 {
+		t.Errorf("%d goroutines, were %d", got, goroutines)
+	}
+	exchange(a, b, 10)
+	if got := a.Counters().Activations; got != 1 {
+		t.Errorf("%d members configured, want 1", got)
+	}
+	runtime.KeepAlive(peers)
+}
+
+func heap() uint64 {
+	var m runtime.MemStats
+	runtime.GC()
+	runtime.GC()
+	runtime.ReadMemStats(&m)
+	return m.HeapAlloc
+}
