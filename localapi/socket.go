@@ -32,6 +32,14 @@ func CheckSocketPath(path string) error {
 	return nil
 }
 
+// SocketError is a path that is taken.
+type SocketError struct{ Message, Advice string }
+
+func (e *SocketError) Error() string { return e.Message }
+
+// Hint says what to do.
+func (e *SocketError) Hint() string { return e.Advice }
+
 // socket is a claimed path: the listener, and the file it put there.
 type socket struct {
 	net.Listener
@@ -105,17 +113,17 @@ func clearPath(path string) error {
 	case err != nil:
 		return fmt.Errorf("look at socket %s: %w", path, err)
 	case info.Mode().Type() != fs.ModeSocket:
-		return &UserError{
+		return &SocketError{
 			Message: fmt.Sprintf("%s is there and not a socket: it is left as it is", path),
-			Hint:    "give another path with --unix-socket",
+			Advice:  "give another path with --unix-socket",
 		}
 	}
 	conn, err := net.DialTimeout("unix", path, time.Second)
 	if err == nil {
 		conn.Close()
-		return &UserError{
+		return &SocketError{
 			Message: fmt.Sprintf("another daemon answers on socket %s", path),
-			Hint:    "stop it, or give this one its own --unix-socket and --state-dir",
+			Advice:  "stop it, or give this one its own --unix-socket and --state-dir",
 		}
 	}
 	if !errors.Is(err, syscall.ECONNREFUSED) {
