@@ -60,7 +60,12 @@ func encode(d Data) ([]byte, error) {
 	if len(b) >= MaxSize {
 		return nil, fmt.Errorf("encode state: %d bytes are more than the %d that can be read again", len(b), MaxSize)
 	}
-	return append(b, '\n'), nil
+	b = append(b, '\n')
+	// What cannot be read again is not written: it would be found at the next start.
+	if _, err := decode(b); err != nil {
+		return nil, fmt.Errorf("encode state: the result %w", err)
+	}
+	return b, nil
 }
 
 // The ways in which a file cannot be understood, as the problem of a FileError.
@@ -68,9 +73,13 @@ var (
 	errEmpty   = errors.New("is empty")
 	errCut     = errors.New("is cut off or damaged")
 	errForeign = errors.New("is not a state file of nexd")
+	errStrange = errors.New("holds a value that nexd cannot read")
 	errDamaged = errors.New("is damaged: its checksum does not match its content")
 	errNewer   = errors.New("was written by a newer nexd")
 )
+
+// fileHead is how every file begins.
+var fileHead = []byte(`{"format":"` + formatName + `"`)
 
 // decode is the inverse of encode. Its errors repeat nothing of the content.
 func decode(b []byte) (Data, error) {
@@ -79,10 +88,10 @@ func decode(b []byte) (Data, error) {
 	}
 	var e envelope
 	if err := json.Unmarshal(b, &e); err != nil {
-		if json.Valid(b) || !bytes.Contains(b[:min(len(b), 64)], []byte(formatName)) {
-			return Data{}, errForeign
+		if begun := bytes.HasPrefix(b, fileHead) || bytes.HasPrefix(fileHead, b); begun && !json.Valid(b) {
+			return Data{}, errCut
 		}
-		return Data{}, errCut
+		return Data{}, errForeign
 	}
 	switch {
 	case e.Format != formatName || e.Version < 1:
@@ -99,7 +108,7 @@ func decode(b []byte) (Data, error) {
 	}
 	var r record
 	if err := json.Unmarshal(data.Bytes(), &r); err != nil {
-		return Data{}, errCut
+		return Data{}, errStrange
 	}
 	d := Data{
 		Version: e.Version, ListenPort: r.ListenPort, ServiceURL: r.ServiceURL, Pin: r.Pin, Credential: r.Credential,

@@ -86,8 +86,9 @@ func (d Data) summary() string {
 	return fmt.Sprintf("(state of %s, service %q)", device, d.ServiceURL)
 }
 
-// String, GoString, Format and LogValue hide the secrets.
-func (d Data) String() string             { return d.summary() }
-func (d Data) GoString() string           { return d.summary() }
-func (d Data) Format(f fmt.State, _ rune) { fmt.Fprint(f, d.summary()) }
-func (d Data) LogValue() slog.Value       { return slog.StringValue(d.summary()) }
+// String, GoString, Format, LogValue and MarshalText hide the secrets.
+func (d Data) String() string               { return d.summary() }
+func (d Data) GoString() string             { return d.summary() }
+func (d Data) Format(f fmt.State, _ rune)   { fmt.Fprint(f, d.summary()) }
+func (d Data) LogValue() slog.Value         { return slog.StringValue(d.summary()) }
+func (d Data) MarshalText() ([]byte, error) { return []byte(d.summary()), nil }

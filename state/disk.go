@@ -55,7 +55,7 @@ func openDisk(dir string, log *slog.Logger) (*disk, error) {
 	return &disk{dir: dir, root: root, lock: lock}, nil
 }
 
-// makeDir makes dir durable, with the parents it lacks.
+// makeDir makes dir, with the parents it lacks, and its entry durable.
 func makeDir(dir string) error {
 	if info, err := os.Stat(dir); err == nil && info.IsDir() {
 		return nil
@@ -105,8 +105,11 @@ func (d *disk) load() (Data, error) {
 		}
 		return Data{Version: Version}, nil
 	}
-	if err != nil {
+	if errors.Is(err, fs.ErrPermission) {
 		return Data{}, d.fileError(fmt.Errorf("cannot be read: %w", err), hintOwner)
+	}
+	if err != nil {
+		return Data{}, d.fileError(fmt.Errorf("cannot be read: %w", err), hintRestore)
 	}
 	defer f.Close()
 	info, err := f.Stat()

@@ -1,6 +1,7 @@
 package state
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -61,6 +62,9 @@ func (s *Store) Dir() string {
 	return s.disk.dir
 }
 
+// String names the store, not its content.
+func (s *Store) String() string { return "state in " + cmp.Or(s.Dir(), "memory") }
+
 // Data returns the content; the caller owns the copy.
 func (s *Store) Data() Data {
 	s.mu.Lock()
@@ -69,9 +73,10 @@ func (s *Store) Data() Data {
 }
 
 // Update calls change with a copy of the content, takes it over, and returns
-// when it is durable. The copy shares nothing with the store afterwards. On an
-// error the file is still the old one and the content in memory the new one;
-// the next Update, or Close, writes it all again. Change must not call Update.
+// when it is durable. The copy shares nothing with the store afterwards. Content
+// that cannot be encoded is refused and changes nothing. When the file cannot
+// be written it stays the old one, memory has the new content all the same, and
+// the next Update or Close writes all of it. Change must not call Update.
 func (s *Store) Update(change func(*Data)) error {
 	s.turn <- struct{}{}
 	defer func() { <-s.turn }()
@@ -81,21 +86,21 @@ func (s *Store) Update(change func(*Data)) error {
 	d := s.Data()
 	change(&d)
 	d.Version = Version
+	b, err := encode(d)
+	if err != nil {
+		return err
+	}
 	d = d.Clone() // change may have kept what it put in
 	s.mu.Lock()
 	s.data = d
 	s.mu.Unlock()
-	return s.write(d)
+	return s.write(b)
 }
 
-// write makes d durable; the caller has the turn and does not change d.
-func (s *Store) write(d Data) error {
+// write makes the bytes of the content durable; the caller has the turn.
+func (s *Store) write(b []byte) error {
 	if s.disk == nil {
 		return nil
-	}
-	b, err := encode(d)
-	if err != nil {
-		return err
 	}
 	if err := s.disk.save(b); err != nil {
 		return fmt.Errorf("write %s: %w: the change is kept in memory and written with the next one", s.disk.file(), err)
@@ -115,7 +120,10 @@ func (s *Store) Close() error {
 	s.closed = true
 	var err error
 	if s.disk.behind {
-		err = s.write(s.Data())
+		var b []byte
+		if b, err = encode(s.Data()); err == nil {
+			err = s.write(b)
+		}
 	}
 	return errors.Join(err, s.disk.close())
 }
