@@ -13,8 +13,8 @@ import (
 	"nexd/internal/logkey"
 )
 
-// Config says what is served where.
-type Config struct {
+// ServerConfig says what is served where.
+type ServerConfig struct {
 	// Path of the socket. Its directory is made (0700) when missing.
 	Path string
 	// Daemon answers.
@@ -29,7 +29,7 @@ const maxRequests = 256
 
 // Server answers on the daemon's socket.
 type Server struct {
-	cfg  Config
+	cfg  ServerConfig
 	http *http.Server
 	slot chan struct{}
 
@@ -39,7 +39,7 @@ type Server struct {
 }
 
 // NewServer checks the configuration. Nothing is opened yet.
-func NewServer(cfg Config) (*Server, error) {
+func NewServer(cfg ServerConfig) (*Server, error) {
 	if err := CheckSocketPath(cfg.Path); err != nil {
 		return nil, err
 	}
