@@ -53,7 +53,9 @@ type Rate struct {
 }
 
 // Runner is a task that runs until its context ends.
-type Runner interface{ Run(ctx context.Context) error }
+type Runner interface {
+	Run(ctx context.Context) error
+}
 
 // DefaultCIDR is the shared address space of RFC 6598.
 var DefaultCIDR = netip.MustParsePrefix("100.64.0.0/10")

@@ -1,0 +1,58 @@
+package control
+
+import (
+	"context"
+	"net/http"
+	"time"
+
+	"nexd/controlapi"
+	"nexd/internal/logkey"
+)
+
+type signalInput struct{ Body controlapi.Signal }
+type signalOutput struct{ Body controlapi.SignalResult }
+
+// signal passes a sealed message to another member's stream. It is never
+// stored: when the other is not connected, or reads too slowly, it is gone and
+// the sender is told.
+func (s *Service) signal(ctx context.Context, in *signalInput) (*signalOutput, error) {
+	d, sig := deviceFrom(ctx), in.Body
+	if wait := s.signals.take(d.ID, time.Now()); wait > 0 {
+		s.metrics.limited.WithLabelValues("signal").Inc()
+		return nil, rateLimited(wait)
+	}
+	switch {
+	case sig.To.IsZero():
+		return nil, invalid("to is empty: want the public key of a member")
+	case sig.To == d.PublicKey:
+		return nil, invalid("to is the sender's own key")
+	case len(sig.Payload) == 0:
+		return nil, invalid("payload is empty")
+	case len(sig.Payload) > controlapi.MaxSignal:
+		return nil, problem(http.StatusRequestEntityTooLarge, controlapi.CodeTooLarge, "payload is larger than 4096 bytes", "")
+	}
+	known, delivered := s.hub.deliver(d.PublicKey, sig.To, sig.Payload)
+	result := "delivered"
+	switch {
+	case !known:
+		result = "unknown"
+	case !delivered:
+		result = "not_connected"
+	}
+	s.metrics.signals.WithLabelValues(result).Inc()
+	if !known {
+		return nil, notFound("member with the key", sig.To.Short()+"…")
+	}
+	return &signalOutput{Body: controlapi.SignalResult{Delivered: delivered}}, nil
+}
+
+// leave deletes the device that asks for it.
+func (s *Service) leave(ctx context.Context, _ *struct{}) (*struct{}, error) {
+	d := deviceFrom(ctx)
+	if _, _, err := s.store.DeleteDevice(ctx, d.Network, d.ID, time.Now().Add(s.cfg.Quarantine), nil); err != nil {
+		return nil, s.deviceProblem(d.Name, "leave", err)
+	}
+	s.hub.sync(ctx)
+	s.log.Info("device deleted", logkey.Device, d.Name, logID, d.ID, logkey.Reason, "it left")
+	return nil, nil
+}
