@@ -2,25 +2,324 @@ package discovery
 
 import (
 	"context"
+	"log/slog"
 	"net/netip"
+	"sync"
+	"sync/atomic"
+	"time"
 
+	"nexd/internal/logkey"
+	"nexd/internal/stunwire"
 	"nexd/key"
 )
 
-// Agent is the discovery of one node.
-type Agent struct{ inbox }
-type inbox struct{}
+// Agent is the discovery of one node. [Agent.Run] owns everything but inbox and
+// published; all other methods may be called from anywhere, at any time, also
+// before and after Run, and never block.
+type Agent struct {
+	inbox
+	published
 
-// New returns an agent that does nothing until Run.
-func New(c Config) *Agent { return &Agent{} }
+	config Config
+	log    *slog.Logger
+	self   key.Public
 
-// Run works until ctx ends.
-func (a *Agent) Run(ctx context.Context) error { <-ctx.Done(); return nil }
+	// Owned by Run.
+	epoch     uint64
+	peers     map[key.Public]*peer
+	byHint    map[stunwire.Hint]*peer
+	active    map[*peer]struct{} // machines that have something to do
+	due       time.Time          // of the first of them
+	asked     map[stunwire.TxID]ask
+	answers   limit // to all peers
+	unhurried limit // checks of bursts, to all peers
+	waiting   []waiting
+	net       network
+	stun      stunClient
+	stunNext  time.Time // the next round while somebody is active
+	deferred  []deferredOffer
+	hints     hintBook
+	toDerive  deriveQueue
+	derived   chan derivedSecrets
+	resolved  chan []netip.AddrPort
+	resolving bool
+	jobs      chan signalJob
+	results   chan signalResult
 
-func (a *Agent) HandleSTUN(pkt []byte, from netip.AddrPort) {}
-func (a *Agent) HandleSignal(from key.Public, sealed []byte) {}
-func (a *Agent) Want(peer key.Public)                        {}
-func (a *Agent) SetPeers(peers []key.Public)                 {}
-func (a *Agent) SetSTUN(servers []string)                    {}
-func (a *Agent) Peer(peer key.Public) PeerPath               { return PeerPath{} }
-func (a *Agent) NAT() NATInfo                                { return NATInfo{} }
+	// interfaces lists the machine's addresses; tests replace it.
+	interfaces func(exclude func(netip.Addr) bool) ([]localAddr, error)
+	counters   struct{ checks, answers, unverified, replayed, limited, failed, signals atomic.Uint64 }
+}
+
+// peer is a member of the network.
+type peer struct {
+	key     key.Public
+	secrets *secrets // nil: not derived yet
+	*session
+}
+
+// session is what is kept of a peer that was ever talked to.
+type session struct {
+	machine   *machine
+	next      time.Time // of the machine
+	epoch     uint64    // ours towards this peer: the agent's, or later if the peer knows a later one
+	checkSeq  uint64
+	offerSeq  uint64
+	checks    window
+	offers    window
+	answers   limit
+	offerRate limit
+	staleRate limit
+	asked     []stunwire.TxID // oldest first, at most maxAsked
+	activated time.Time
+	shown     PeerPath // as published
+}
+
+// Bounds of the agent.
+const (
+	answersPerPeer = 20  // a second
+	answersInAll   = 200 // a second
+	burstRate      = 50  // checks of bursts a second, to addresses outside our networks
+	burstBurst     = 50
+	maxWaiting     = 512 // checks held back by that
+	waitingFor     = 2 * time.Second
+	maxAsked       = 64 // checks of one peer whose answers still count
+	askedFor       = 10 * time.Second
+	interfacesTick = 2 * time.Second
+	hintsTick      = 10 * time.Second
+	resolveAgain   = 10 * time.Minute
+	resolveRetry   = 10 * time.Second
+)
+
+// New returns an agent that does nothing until Run. It panics without a
+// private key, a socket and paths: that is a mistake of the program.
+func New(c Config) *Agent {
+	if c.Private.IsZero() || c.Socket == nil || c.Paths == nil {
+		panic("discovery: Config without Private, Socket or Paths")
+	}
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
+	if c.Exclude == nil {
+		c.Exclude = func(netip.Addr) bool { return false }
+	}
+	a := &Agent{
+		inbox: newInbox(), published: newPublished(),
+		config: c, log: c.Log, self: c.Private.Public(),
+		peers: make(map[key.Public]*peer), byHint: make(map[stunwire.Hint]*peer),
+		active: make(map[*peer]struct{}), asked: make(map[stunwire.TxID]ask),
+		answers: newLimit(answersInAll, answersInAll), unhurried: newLimit(burstRate, burstBurst),
+		net: network{only: c.LocalIP.Unmap()}, stun: newSTUNClient(), hints: newHintBook(c.Hints),
+		toDerive: newDeriveQueue(), derived: make(chan derivedSecrets, 64), resolved: make(chan []netip.AddrPort),
+		jobs: make(chan signalJob, signalQueue), results: make(chan signalResult, signalQueue),
+		interfaces: systemAddrs,
+	}
+	a.SetSTUN(c.STUN)
+	return a
+}
+
+// Run works until ctx ends, then returns nil once all it started has ended.
+func (a *Agent) Run(ctx context.Context) error {
+	// The clock orders our lives for the peers' replay windows. When it went
+	// back, a peer's answer says so, and the epoch towards that peer is raised.
+	a.epoch = uint64(max(time.Now().UnixMicro(), 1))
+	var tasks sync.WaitGroup
+	defer tasks.Wait()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	tasks.Go(func() { a.derive(ctx) })
+	for range signalWorkers {
+		tasks.Go(func() { a.signalWorker(ctx) })
+	}
+
+	a.readInterfaces()
+	var (
+		timer     = time.NewTimer(0)
+		look      = time.NewTicker(interfacesTick)
+		keepHints = time.NewTicker(hintsTick)
+		resolveAt = time.Now()
+		hintsDone = make(chan struct{}, 1)
+		writing   bool
+	)
+	defer timer.Stop()
+	defer look.Stop()
+	defer keepHints.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			if writing {
+				<-hintsDone
+			}
+			a.giveHints()
+			return nil
+		case <-a.wake:
+			a.takeInbox(&resolveAt)
+		case p := <-a.packets:
+			a.handlePacket(p)
+		case s := <-a.signals:
+			a.handleOffer(s)
+		case d := <-a.derived:
+			a.learnSecrets(d)
+		case r := <-a.results:
+			a.offerDone(r)
+		case servers := <-a.resolved:
+			a.resolving = false
+			resolveAt = time.Now().Add(resolveAgain)
+			if len(servers) == 0 {
+				resolveAt = time.Now().Add(resolveRetry)
+			}
+			a.serversResolved(servers)
+		case <-look.C:
+			if a.readInterfaces() {
+				a.networkChanged()
+			}
+		case <-keepHints.C:
+			if !writing && a.config.OnHints != nil && a.hints.dirty {
+				hints := a.hints.take()
+				writing = true
+				// It writes a file: not on this goroutine.
+				tasks.Go(func() { a.config.OnHints(hints); hintsDone <- struct{}{} })
+			}
+		case <-hintsDone:
+			writing = false
+		case <-timer.C:
+		}
+		now := time.Now()
+		if !now.Before(resolveAt) && !a.resolving {
+			a.resolving = true
+			names := a.serverNames()
+			tasks.Go(func() { a.resolve(ctx, names) })
+		}
+		a.advance(now)
+		timer.Reset(a.sleep(now))
+	}
+}
+
+// advance does what is due at now.
+func (a *Agent) advance(now time.Time) {
+	a.advanceSTUN(now)
+	if !a.due.IsZero() && !now.Before(a.due) {
+		a.due = time.Time{}
+		for p := range a.active {
+			if !p.next.After(now) {
+				a.step(p, now, func(*machine) {})
+			} else {
+				a.dueBy(p.next)
+			}
+		}
+		a.forgetAsks(now)
+	}
+	a.flushOffers(now)
+	a.flushWaiting(now)
+	a.publish()
+}
+
+// step hands the machine of p an event, lets the time pass and does what it says.
+func (a *Agent) step(p *peer, now time.Time, event func(*machine)) {
+	m := p.machine
+	event(m)
+	var sent, received time.Time
+	if a.config.Activity != nil && m.state != Idle {
+		sent, received = a.config.Activity(p.key)
+	}
+	m.tick(now, sent, received)
+	for _, x := range m.take() {
+		a.act(p, now, x)
+	}
+	if p.next = m.next(now); p.next.IsZero() {
+		delete(a.active, p)
+	} else {
+		a.active[p] = struct{}{}
+		a.dueBy(p.next)
+	}
+	a.changed(p)
+}
+
+func (a *Agent) dueBy(t time.Time) {
+	if a.due.IsZero() || t.Before(a.due) {
+		a.due = t
+	}
+}
+
+// sleep is the time until something is due.
+func (a *Agent) sleep(now time.Time) time.Duration {
+	next := now.Add(time.Hour)
+	for _, t := range []time.Time{a.due, a.stun.next(), a.nextSTUN(), a.nextDeferred(), a.nextWaiting()} {
+		if !t.IsZero() && t.Before(next) {
+			next = t
+		}
+	}
+	return max(next.Sub(now), 0)
+}
+
+// act does one action of p's machine.
+func (a *Agent) act(p *peer, now time.Time, x action) {
+	switch x.do {
+	case doCheck:
+		if x.now || a.unhurried.take(now) {
+			a.sendCheck(p, x.addr, now)
+		} else if len(a.waiting) < maxWaiting {
+			a.waiting = append(a.waiting, waiting{p, x.addr, now})
+		} else {
+			a.counters.limited.Add(1)
+		}
+	case doOffer:
+		a.queueOffer(p, now, x.reply, x.delay)
+	case doPath:
+		a.config.Paths.SetPath(p.key, x.addr)
+		if x.addr.IsValid() {
+			a.log.Info("direct path to peer", logkey.Peer, p.key.Short(), logkey.Addr, x.addr, logkey.RTT, p.machine.best.rtt(), logkey.Reason, x.reason)
+		} else {
+			a.log.Info("no path to peer", logkey.Peer, p.key.Short(), logkey.Reason, x.reason)
+		}
+	case doSTUN:
+		if now.Sub(a.stun.began) > stunFresh {
+			a.stun.start(now)
+			a.advanceSTUN(now)
+		}
+	}
+	a.noteHints(p, now)
+}
+
+// open returns the peer with its session and secrets, or nil if it is no
+// member or its key is bad.
+func (a *Agent) open(k key.Public, now time.Time) *peer {
+	p := a.peers[k]
+	if p == nil {
+		return nil
+	}
+	if p.secrets == nil {
+		s, err := newSecrets(a.config.Private, a.self, k)
+		if err != nil {
+			return nil
+		}
+		a.learnSecrets(derivedSecrets{k, s})
+	}
+	if p.session == nil {
+		hints := a.hints.addrs(k)
+		kept := hints[:0]
+		for _, h := range hints {
+			if usable(h, a.config.Exclude) && !a.isSelf(h) {
+				kept = append(kept, h)
+			}
+		}
+		p.session = &session{
+			machine: newMachine(now, kept, a.net.near), epoch: a.epoch,
+			answers: newLimit(answersPerPeer, answersPerPeer), offerRate: newLimit(2, 10), staleRate: newLimit(1, 2),
+		}
+	}
+	return p
+}
+
+// activate tells that p proved itself.
+func (a *Agent) activate(p *peer, now time.Time) {
+	if a.config.Activate != nil && !within(p.activated, now, time.Second) {
+		p.activated = now
+		a.config.Activate(p.key)
+	}
+}
+
+// isSelf reports whether addr is our own socket.
+func (a *Agent) isSelf(addr netip.AddrPort) bool {
+	return addr.Port() == a.config.Socket.Port() && (a.net.has(addr.Addr()) || addr.Addr().IsLoopback())
+}

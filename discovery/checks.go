@@ -1,0 +1,171 @@
+package discovery
+
+import (
+	"math"
+	"net/netip"
+	"time"
+
+	"nexd/internal/stunwire"
+)
+
+// ask is a check whose answer is awaited.
+type ask struct {
+	peer *peer
+	to   netip.AddrPort
+	at   time.Time
+}
+
+// waiting is a check of a burst held back by the budget.
+type waiting struct {
+	peer *peer
+	to   netip.AddrPort
+	at   time.Time
+}
+
+// sendCheck sends one check. An error of the socket is like a lost packet:
+// a missing route or a firewall's EPERM concerns this address alone.
+func (a *Agent) sendCheck(p *peer, to netip.AddrPort, now time.Time) {
+	p.checkSeq++
+	id := stunwire.NewTxID()
+	b := stunwire.AppendCheck(make([]byte, 0, 128), stunwire.Check{
+		ID: id, Hint: p.secrets.hintOut, Priority: prflx.priority(0), Epoch: p.epoch, Seq: p.checkSeq,
+	}, &p.secrets.check)
+	a.asked[id] = ask{p, to, now}
+	p.asked = append(p.asked, id)
+	if len(p.asked) > maxAsked {
+		delete(a.asked, p.asked[0])
+		p.asked = p.asked[1:]
+	}
+	a.counters.checks.Add(1)
+	a.write(b, to)
+}
+
+func (a *Agent) write(b []byte, to netip.AddrPort) {
+	if err := a.config.Socket.WriteSTUN(b, to); err != nil {
+		a.counters.failed.Add(1)
+	}
+}
+
+// forgetAsks drops what was asked too long ago.
+func (a *Agent) forgetAsks(now time.Time) {
+	for p := range a.active {
+		for len(p.asked) > 0 {
+			x, ok := a.asked[p.asked[0]]
+			if ok && now.Sub(x.at) < askedFor {
+				break
+			}
+			delete(a.asked, p.asked[0])
+			p.asked = p.asked[1:]
+		}
+	}
+}
+
+// flushWaiting sends what the budget allows now.
+func (a *Agent) flushWaiting(now time.Time) {
+	for len(a.waiting) > 0 {
+		w := a.waiting[0]
+		stillThere := a.peers[w.peer.key] == w.peer && now.Sub(w.at) <= waitingFor
+		if stillThere && !a.unhurried.take(now) {
+			return
+		}
+		a.waiting = a.waiting[1:]
+		if stillThere {
+			a.sendCheck(w.peer, w.to, now)
+		}
+	}
+	a.waiting = nil
+}
+
+func (a *Agent) nextWaiting() time.Time {
+	if len(a.waiting) == 0 {
+		return time.Time{}
+	}
+	return time.Now().Add(time.Second / burstRate)
+}
+
+// handlePacket takes a STUN packet from the socket.
+func (a *Agent) handlePacket(pkt packet) {
+	m, err := stunwire.Parse(pkt.data)
+	if err != nil {
+		a.counters.unverified.Add(1)
+		return
+	}
+	if m.Class == stunwire.Request {
+		a.handleCheck(&m, pkt)
+		return
+	}
+	if !m.HasIntegrity() {
+		ours, changed, ended := a.stun.answered(&m, pkt.from)
+		if !ours {
+			a.counters.unverified.Add(1)
+			return
+		}
+		a.stunAnswered(changed, ended)
+		return
+	}
+	a.handleAnswer(&m, pkt)
+}
+
+// handleAnswer takes the answer to a check: only to one that is outstanding,
+// only from the address that was asked, only with the pair's proof.
+func (a *Agent) handleAnswer(m *stunwire.Message, pkt packet) {
+	x, ok := a.asked[m.ID]
+	if !ok || x.to != pkt.from || !m.Verify(&x.peer.secrets.check) {
+		a.counters.unverified.Add(1)
+		return
+	}
+	delete(a.asked, m.ID)
+	now := time.Now()
+	switch {
+	case m.Class == stunwire.Success && m.Mapped.IsValid():
+		a.step(x.peer, now, func(mach *machine) { mach.answered(now, pkt.from, pkt.at.Sub(x.at)) })
+	case m.Class == stunwire.Error && m.Code == stunwire.CodeStale && m.HasSequence:
+		x.peer.raiseEpoch(m.Epoch)
+		a.sendCheck(x.peer, pkt.from, now)
+	}
+}
+
+// raiseEpoch: the peer remembers a later life of ours than this one, so our
+// clock went back. A peer that lies harms only what we send to it.
+func (s *session) raiseEpoch(known uint64) {
+	if known > s.epoch && known < math.MaxUint64 {
+		s.epoch = known + 1
+	}
+}
+
+// handleCheck takes the check of a peer. What does not verify gets no answer.
+func (a *Agent) handleCheck(m *stunwire.Message, pkt packet) {
+	now := time.Now()
+	p := a.byHint[m.Hint]
+	if p == nil || !m.HasHint || !m.HasSequence || !m.Verify(&p.secrets.check) {
+		a.counters.unverified.Add(1)
+		return
+	}
+	if !usable(pkt.from, a.config.Exclude) {
+		a.counters.unverified.Add(1) // a check through the mesh itself, or from nowhere
+		return
+	}
+	if p = a.open(p.key, now); p == nil {
+		return
+	}
+	switch p.checks.admit(m.Epoch, m.Seq) {
+	case replayed:
+		a.counters.replayed.Add(1)
+		return
+	case stale:
+		a.counters.replayed.Add(1)
+		if p.staleRate.take(now) && a.answers.take(now) {
+			a.write(stunwire.AppendCheckStale(make([]byte, 0, 128), m.ID, p.checks.epoch, &p.secrets.check), pkt.from)
+		}
+		return
+	case fresh:
+	}
+	if !p.session.answers.take(now) || !a.answers.take(now) {
+		a.counters.limited.Add(1)
+		return
+	}
+	a.counters.answers.Add(1)
+	a.write(stunwire.AppendCheckReply(make([]byte, 0, 128), m.ID, pkt.from, &p.secrets.check), pkt.from)
+	a.activate(p, now)
+	a.step(p, now, func(mach *machine) { mach.checked(now, pkt.from, a.net.near(pkt.from.Addr())) })
+}

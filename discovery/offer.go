@@ -1,0 +1,121 @@
+package discovery
+
+import (
+	"encoding/binary"
+	"errors"
+	"net/netip"
+	"time"
+)
+
+// offer is what a peer that wants to talk tells: where it may be reached, and
+// when checks begin. Big endian:
+//
+//	offset  bytes
+//	0       1     1: an offer
+//	1       1     flags: bit 0 an answer is wanted; other bits 0 when sent, ignored when read
+//	2       1     kind of NAT: 0 unknown, 1 open, 2 easy, 3 hard, 4 blocked
+//	3       1     0
+//	4       2     start delay in ms: the sender of the offer begins its checks this long after sending
+//	6       2     number of candidates
+//	8       8     epoch of the sender
+//	16      8     sequence within the epoch, its own count
+//	24      8     the newest epoch the sender knows of the receiver; 0: none
+//	32            candidates, best first:
+//	        1     kind: 1 host, 2 server-reflexive, 3 static, 4 peer-reflexive, 5 hint
+//	        1     address family: 4 or 6
+//	        2     port
+//	        4     priority (RFC 8445)
+//	        4|16  address
+//
+// Bytes after the candidates belong to later versions and are ignored. More than
+// 16 candidates may be announced; the first 16 are read.
+type offer struct {
+	WantReply  bool
+	NAT        uint8
+	StartDelay time.Duration // whole ms, less than 65.536 s
+	Epoch, Seq uint64
+	PeerEpoch  uint64
+	Candidates []candidate
+}
+
+const (
+	offerType       = 1
+	offerHeaderSize = 32
+	flagWantReply   = 1
+)
+
+var errOffer = errors.New("malformed offer")
+
+// appendTo appends the offer's bytes. Invalid candidates and those past the
+// 16th are left out.
+func (o *offer) appendTo(b []byte) []byte {
+	at := len(b)
+	b = append(b, offerType, 0, o.NAT, 0)
+	if o.WantReply {
+		b[at+1] |= flagWantReply
+	}
+	delay := min(max(o.StartDelay.Milliseconds(), 0), 1<<16-1)
+	b = binary.BigEndian.AppendUint16(b, uint16(delay))
+	b = append(b, 0, 0) // the number of candidates
+	b = binary.BigEndian.AppendUint64(b, o.Epoch)
+	b = binary.BigEndian.AppendUint64(b, o.Seq)
+	b = binary.BigEndian.AppendUint64(b, o.PeerEpoch)
+	n := uint16(0)
+	for _, c := range o.Candidates {
+		ip := c.Addr.Addr().Unmap()
+		if !ip.IsValid() || n == maxCandidates {
+			continue
+		}
+		family := byte(6)
+		if ip.Is4() {
+			family = 4
+		}
+		b = append(b, byte(c.Kind), family)
+		b = binary.BigEndian.AppendUint16(b, c.Addr.Port())
+		b = binary.BigEndian.AppendUint32(b, c.Priority)
+		b = append(b, ip.AsSlice()...)
+		n++
+	}
+	binary.BigEndian.PutUint16(b[at+6:], n)
+	return b
+}
+
+// parseOffer reads an offer; it keeps nothing of b. The addresses are as the
+// sender says: the caller filters them.
+func parseOffer(b []byte) (offer, error) {
+	if len(b) < offerHeaderSize || b[0] != offerType {
+		return offer{}, errOffer
+	}
+	o := offer{
+		WantReply:  b[1]&flagWantReply != 0,
+		NAT:        b[2],
+		StartDelay: time.Duration(binary.BigEndian.Uint16(b[4:])) * time.Millisecond,
+		Epoch:      binary.BigEndian.Uint64(b[8:]),
+		Seq:        binary.BigEndian.Uint64(b[16:]),
+		PeerEpoch:  binary.BigEndian.Uint64(b[24:]),
+	}
+	n := min(int(binary.BigEndian.Uint16(b[6:])), maxCandidates)
+	b = b[offerHeaderSize:]
+	for range n {
+		if len(b) < 8 {
+			return offer{}, errOffer
+		}
+		size := 16
+		if b[1] == 4 {
+			size = 4
+		} else if b[1] != 6 {
+			return offer{}, errOffer
+		}
+		if len(b) < 8+size {
+			return offer{}, errOffer
+		}
+		ip, _ := netip.AddrFromSlice(b[8 : 8+size])
+		o.Candidates = append(o.Candidates, candidate{
+			Addr:     netip.AddrPortFrom(ip.Unmap(), binary.BigEndian.Uint16(b[2:])),
+			Kind:     kind(b[0]),
+			Priority: binary.BigEndian.Uint32(b[4:]),
+		})
+		b = b[8+size:]
+	}
+	return o, nil
+}

@@ -1,0 +1,234 @@
+package discovery
+
+import (
+	"context"
+	"net/netip"
+	"time"
+
+	"nexd/key"
+)
+
+const (
+	signalWorkers = 4
+	signalTimeout = 5 * time.Second
+)
+
+// signalJob is a sealed offer on its way out.
+type signalJob struct {
+	to     key.Public
+	sealed []byte
+	asks   bool // it wants an answer
+}
+
+type signalResult struct {
+	to  key.Public
+	err error
+}
+
+// deferredOffer waits for the first answers of the STUN servers.
+type deferredOffer struct {
+	peer  *peer
+	until time.Time
+	reply bool
+	delay time.Duration
+}
+
+// queueOffer sends an offer now, or, while our addresses outside are unknown
+// and just being asked for, a little later.
+func (a *Agent) queueOffer(p *peer, now time.Time, reply bool, delay time.Duration) {
+	if a.stun.done || len(a.stun.seen) > 0 || now.Sub(a.stun.began) > stunHurry {
+		a.sendOffer(p, reply, delay)
+		return
+	}
+	a.deferred = append(a.deferred, deferredOffer{p, a.stun.began.Add(stunHurry), reply, delay})
+}
+
+// flushOffers sends the deferred offers once there is nothing to wait for.
+func (a *Agent) flushOffers(now time.Time) {
+	if len(a.deferred) == 0 || now.Before(a.deferred[0].until) && !a.stun.done {
+		return
+	}
+	list := a.deferred
+	a.deferred = nil
+	for _, d := range list {
+		if a.peers[d.peer.key] != d.peer {
+			continue
+		}
+		a.sendOffer(d.peer, d.reply, d.delay)
+		a.step(d.peer, now, func(m *machine) {
+			if d.reply {
+				m.punch(now, now.Add(d.delay)) // the start that the offer now names
+			} else {
+				m.offered = now
+				m.replyUntil = now.Add(replyWait)
+			}
+		})
+	}
+}
+
+func (a *Agent) nextDeferred() time.Time {
+	if len(a.deferred) == 0 {
+		return time.Time{}
+	}
+	return a.deferred[0].until
+}
+
+// sendOffer seals our candidates and hands them to a worker. When all are busy,
+// the offer counts as failed; the machine comes back with its next round.
+func (a *Agent) sendOffer(p *peer, reply bool, delay time.Duration) {
+	p.offerSeq++
+	o := offer{
+		WantReply: !reply, NAT: natCode(a.nat.Kind), StartDelay: delay,
+		Epoch: p.epoch, Seq: p.offerSeq, PeerEpoch: max(p.checks.epoch, p.offers.epoch),
+		Candidates: a.ownCandidates(),
+	}
+	job := signalJob{p.key, p.secrets.seal(o.appendTo(nil)), !reply}
+	if a.config.Signal != nil {
+		select {
+		case a.jobs <- job:
+			a.counters.signals.Add(1)
+			return
+		default:
+		}
+	}
+	if !reply {
+		// Not on this stack: the machine is in the middle of its actions.
+		select {
+		case a.results <- signalResult{to: p.key, err: context.Canceled}:
+		default: // its own wait ends in a second
+		}
+	}
+}
+
+// signalWorker brings offers to the service until ctx ends.
+func (a *Agent) signalWorker(ctx context.Context) {
+	for {
+		var job signalJob
+		select {
+		case <-ctx.Done():
+			return
+		case job = <-a.jobs:
+		}
+		call, cancel := context.WithTimeout(ctx, signalTimeout)
+		err := a.config.Signal(call, job.to, job.sealed)
+		cancel()
+		if !job.asks {
+			continue
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case a.results <- signalResult{job.to, err}:
+		}
+	}
+}
+
+func (a *Agent) offerDone(r signalResult) {
+	now := time.Now()
+	p := a.peers[r.to]
+	if p == nil || p.session == nil {
+		return
+	}
+	a.step(p, now, func(m *machine) { m.offerSent(now, r.err == nil) })
+}
+
+// handleOffer takes an offer a peer sealed for us.
+func (a *Agent) handleOffer(s signal) {
+	now := time.Now()
+	p := a.open(s.from, now)
+	if p == nil {
+		a.counters.unverified.Add(1)
+		return
+	}
+	plain, err := p.secrets.open(s.sealed)
+	if err != nil {
+		a.counters.unverified.Add(1)
+		return
+	}
+	o, err := parseOffer(plain)
+	if err != nil {
+		a.counters.unverified.Add(1)
+		return
+	}
+	switch p.offers.admit(o.Epoch, o.Seq) {
+	case replayed:
+		a.counters.replayed.Add(1)
+		return
+	case stale:
+		// Our own offer tells the peer that its clock went back.
+		a.counters.replayed.Add(1)
+		if p.staleRate.take(now) {
+			a.sendOffer(p, true, 0)
+		}
+		return
+	case fresh:
+	}
+	if !p.offerRate.take(now) {
+		a.counters.limited.Add(1)
+		return
+	}
+	if o.PeerEpoch > p.epoch {
+		p.raiseEpoch(o.PeerEpoch)
+		if !o.WantReply {
+			a.sendOffer(p, false, 0) // what the peer refused, once more
+		}
+	}
+	o.Candidates = a.filter(o.Candidates)
+	a.activate(p, now)
+	a.step(p, now, func(m *machine) { m.gotOffer(now, &o, a.net.near) })
+}
+
+// filter drops candidates that must not be probed, and those that are ourselves.
+// Loopback counts only when it is all we have, or the peer is evidently on this
+// machine: it names an address of ours.
+func (a *Agent) filter(in []candidate) []candidate {
+	loopback := a.net.loopback()
+	for _, c := range in {
+		loopback = loopback || c.Kind == host && !c.Addr.Addr().IsLoopback() && a.net.has(c.Addr.Addr())
+	}
+	var out []candidate
+	for _, c := range in {
+		c.Addr = unmap(c.Addr)
+		if !usable(c.Addr, a.config.Exclude) || a.isSelf(c.Addr) || c.Addr.Addr().IsLoopback() && !loopback {
+			continue
+		}
+		if c.Kind < host || c.Kind > old {
+			c.Kind = old // of a later version
+		}
+		c.Priority = c.Kind.priority(uint16(c.Priority >> 8)) // nobody ranks above its kind
+		if out = append(out, c); len(out) == maxCandidates {
+			break
+		}
+	}
+	return out
+}
+
+// ownCandidates are what we offer now.
+func (a *Agent) ownCandidates() []candidate {
+	return a.net.candidates(a.config.Socket.Port(), a.config.Static, a.ownMapped())
+}
+
+// ownMapped are the mapped addresses that may be offered: a server may lie.
+func (a *Agent) ownMapped() []netip.AddrPort {
+	var out []netip.AddrPort
+	for _, m := range a.stun.mapped() {
+		if usable(m, a.config.Exclude) && (!m.Addr().IsLoopback() || a.net.loopback()) {
+			out = append(out, m)
+		}
+	}
+	return out
+}
+
+func natCode(kind string) uint8 {
+	switch kind {
+	case NATOpen:
+		return 1
+	case NATEasy:
+		return 2
+	case NATHard:
+		return 3
+	case NATBlocked:
+		return 4
+	}
+	return 0
+}
