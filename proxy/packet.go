@@ -25,8 +25,11 @@ type packetSocket interface {
 
 // newPacketSocket takes a socket with one address.
 func newPacketSocket(pc net.PacketConn) packetSocket {
-	if c, ok := pc.(addrPortConn); ok {
+	switch c := pc.(type) {
+	case addrPortConn:
 		return udpSocket{c}
+	case plainAddrPortConn:
+		return udpSocket{named{c}}
 	}
 	return anySocket{pc}
 }
@@ -36,6 +39,23 @@ type addrPortConn interface {
 	ReadFromUDPAddrPort([]byte) (int, netip.AddrPort, error)
 	WriteToUDPAddrPort([]byte, netip.AddrPort) (int, error)
 	Close() error
+}
+
+// plainAddrPortConn is the same under the names of other stacks.
+type plainAddrPortConn interface {
+	ReadFromAddrPort([]byte) (int, netip.AddrPort, error)
+	WriteToAddrPort([]byte, netip.AddrPort) (int, error)
+	Close() error
+}
+
+type named struct{ plainAddrPortConn }
+
+func (n named) ReadFromUDPAddrPort(p []byte) (int, netip.AddrPort, error) {
+	return n.ReadFromAddrPort(p)
+}
+
+func (n named) WriteToUDPAddrPort(p []byte, to netip.AddrPort) (int, error) {
+	return n.WriteToAddrPort(p, to)
 }
 
 // udpSocket is a socket bound to one address.
