@@ -52,13 +52,13 @@ func encode(d Data) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("encode state: %w", err)
 	}
+	if len(data) > MaxSize-1024 { // room for the envelope
+		return nil, fmt.Errorf("encode state: %d bytes are more than the %d that can be read again", len(data), MaxSize)
+	}
 	sum := sha256.Sum256(data)
 	b, err := json.Marshal(envelope{Format: formatName, Version: Version, SHA256: hex.EncodeToString(sum[:]), Data: data})
 	if err != nil {
 		return nil, fmt.Errorf("encode state: %w", err)
-	}
-	if len(b) >= MaxSize {
-		return nil, fmt.Errorf("encode state: %d bytes are more than the %d that can be read again", len(b), MaxSize)
 	}
 	b = append(b, '\n')
 	// What cannot be read again is not written: it would be found at the next start.

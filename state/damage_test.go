@@ -133,6 +133,7 @@ func TestDirectoriesThatCannotBeUsed(t *testing.T) {
 func TestLeftoversOfACrashAreHarmless(t *testing.T) {
 	dir := t.TempDir()
 	old, next := sample(), sample()
+	next.ListenPort = 1
 	s := mustOpen(t, dir)
 	mustUpdate(t, s, func(d *Data) { *d = old })
 	s.Close()

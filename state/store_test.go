@@ -2,6 +2,7 @@ package state
 
 import (
 	"bytes"
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -19,15 +20,24 @@ import (
 	"nexd/key"
 )
 
+// fixedKey returns the same key for the same first byte.
+func fixedKey(first byte) key.Private {
+	p, err := key.ParsePrivate(base64.StdEncoding.EncodeToString(append([]byte{first}, make([]byte, key.Size-1)...)))
+	if err != nil {
+		panic(err)
+	}
+	return p
+}
+
 // sample returns content with every field set.
 func sample() Data {
-	peer := key.NewPrivate().Public()
+	peer := fixedKey(1 << 4).Public()
 	self := controlapi.Device{
-		ID: "d1", Name: "web", PublicKey: key.NewPrivate().Public(), Tags: []string{"prod"},
+		ID: "d1", Name: "web", PublicKey: fixedKey(2 << 4).Public(), Tags: []string{"prod"},
 		Addresses: []netip.Addr{netip.MustParseAddr("100.64.0.1"), netip.MustParseAddr("fd00::1")},
 	}
 	return Data{
-		Version: Version, PrivateKey: key.NewPrivate(), ListenPort: 41641,
+		Version: Version, PrivateKey: fixedKey(3 << 4), ListenPort: 41641,
 		ServiceURL: "https://mesh.example:8443", Pin: "pin", Credential: "s3cr<et>", Ephemeral: true,
 		Map: &controlapi.Map{
 			Epoch: "e", Revision: 7, Self: self, STUN: []string{":3478"},
