@@ -1,0 +1,75 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"nexd/internal/logkey"
+)
+
+// daemonize runs a daemon until it ends, under these signals:
+//
+//	SIGTERM, SIGINT   ends ctx: the daemon drains and the exit code is 0
+//	the second one    ends at once, whatever still runs; the exit code is 1
+//	SIGHUP            reload
+func daemonize(ctx context.Context, log *slog.Logger, run func(context.Context) error, reload func() error) error {
+	signals := make(chan os.Signal, 4)
+	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP)
+	defer signal.Stop(signals)
+	return supervise(ctx, log, signals, run, reload)
+}
+
+// supervise is daemonize with the signals given.
+func supervise(ctx context.Context, log *slog.Logger, signals <-chan os.Signal, run func(context.Context) error, reload func() error) error {
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	done := make(chan error, 1)
+	go func() { done <- run(ctx) }()
+	for stopping := false; ; {
+		select {
+		case err := <-done:
+			return err
+		case sig := <-signals:
+			switch {
+			case sig == syscall.SIGHUP:
+				if err := reload(); err != nil {
+					log.Error("reload the configuration: nothing was changed", logkey.Err, oneLine(err))
+				}
+			case stopping:
+				return failed("", "ended at once by a second %s: connections were cut", name(sig))
+			default:
+				stopping = true
+				log.Info("stopping: connections may finish, a second signal ends at once", "signal", name(sig))
+				stop()
+			}
+		}
+	}
+}
+
+// name returns the signal's name as kill(1) takes it.
+func name(sig os.Signal) string {
+	switch sig {
+	case syscall.SIGTERM:
+		return "SIGTERM"
+	case syscall.SIGINT:
+		return "SIGINT"
+	}
+	return sig.String()
+}
+
+// oneLine is an error for the log, with what to do behind it.
+func oneLine(err error) error {
+	e := explain(err)
+	if rule, ok := asRuleError(err); ok {
+		return rule
+	}
+	if e.Hint != "" {
+		return fmt.Errorf("%s (%s)", e.Message, e.Hint)
+	}
+	return errors.New(e.Message)
+}

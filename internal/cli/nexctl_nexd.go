@@ -1,0 +1,225 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"nexd/localapi"
+)
+
+// nexdGroup is everything that asks the daemon of this host.
+func (a *app) nexdGroup() *cobra.Command {
+	c := &cobra.Command{
+		Use:     "nexd",
+		Short:   "Ask and tell the daemon of this host",
+		Example: "  nexctl nexd status\n  nexctl nexd wait --for ready --timeout 30s",
+	}
+	c.AddCommand(a.daemonVersion(), a.daemonStatus(), a.daemonWait(), a.daemonGet(), a.daemonSet(), a.ruleGroup(), a.peerGroup())
+	return a.group(c)
+}
+
+func (a *app) daemonVersion() *cobra.Command {
+	d := &daemonFlags{app: a}
+	c := &cobra.Command{
+		Use:     "version",
+		Short:   "Print which build of nexd is running",
+		Example: "  nexctl nexd version",
+		Args:    takes(),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			client, err := d.client()
+			if err != nil {
+				return err
+			}
+			info, err := client.Version(cmd.Context())
+			if err != nil {
+				return err
+			}
+			return a.printBuild("nexd", d.output, info)
+		},
+	}
+	d.register(c)
+	outputFlag(c, &d.output)
+	return c
+}
+
+func (a *app) daemonStatus() *cobra.Command {
+	d := &daemonFlags{app: a}
+	c := &cobra.Command{
+		Use:   "status",
+		Short: "Print what the daemon does: device, service, peers, rules",
+		Long: `Print what the daemon does: device, service, peers and rules.
+
+The daemon is ready when its device is joined, its tunnel is up and every rule
+listens. State offline means that the service cannot be reached while traffic
+goes on. The JSON form is described in docs/status-json.md; keys are only ever
+added to it.`,
+		Example: "  nexctl nexd status\n  nexctl nexd status --output json",
+		Args:    takes(),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			client, err := d.client()
+			if err != nil {
+				return err
+			}
+			st, err := client.Status(cmd.Context())
+			if err != nil {
+				return err
+			}
+			return a.print(d.output, st, func(t *tables) { showStatus(t, st, time.Now()) })
+		},
+	}
+	d.register(c)
+	outputFlag(c, &d.output)
+	return c
+}
+
+func (a *app) daemonWait() *cobra.Command {
+	d := &daemonFlags{app: a}
+	var cond localapi.Condition
+	timeout := time.Minute
+	c := &cobra.Command{
+		Use:   "wait",
+		Short: "Wait until the daemon is ready, or has a direct path to a peer",
+		Long: `Wait until the daemon is ready, or has a direct path to a peer. It may be
+started before the daemon: it waits for it too. Nothing is printed; the exit code
+is 1 when time is up.`,
+		Example: "  nexctl nexd wait --for ready\n  nexctl nexd wait --for direct:db --timeout 10s",
+		Args:    takes(),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if cond.String() == "" {
+				return wrong("write --for ready, or --for direct:PEER", "what to wait for is not said")
+			}
+			client, err := d.client()
+			if err != nil {
+				return err
+			}
+			return waitFor(cmd.Context(), client, cond, timeout)
+		},
+	}
+	c.Flags().Var(&value[localapi.Condition]{dst: &cond, kind: "COND", parse: localapi.ParseCondition}, "for", "what to wait for: ready, or direct:PEER")
+	c.Flags().Var(&value[time.Duration]{dst: &timeout, kind: "TIME", def: "1m", parse: positiveDuration}, "timeout", "how long at most")
+	_ = c.RegisterFlagCompletionFunc("for", cobra.FixedCompletions([]string{"ready", "direct:"}, cobra.ShellCompDirectiveNoSpace|cobra.ShellCompDirectiveNoFileComp))
+	d.register(c)
+	return c
+}
+
+func positiveDuration(s string) (time.Duration, error) {
+	d, err := parseDuration(s)
+	if err == nil && d == 0 {
+		err = errors.New("want more than nothing")
+	}
+	return d, err
+}
+
+// waitFor waits for the daemon to be there, too, and over its restarts.
+func waitFor(ctx context.Context, client *localapi.Client, cond localapi.Condition, timeout time.Duration) error {
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	deadline, _ := ctx.Deadline()
+	for {
+		// A moment less than ours, so that the daemon can say what is missing.
+		left := max(time.Until(deadline)-50*time.Millisecond, time.Millisecond)
+		_, err := client.Wait(ctx, cond, left)
+		var absent *localapi.NoDaemonError
+		switch {
+		case err == nil:
+			return nil
+		case errors.Is(err, context.DeadlineExceeded):
+			return failed("", "not %s within %s", cond, timeout)
+		case !errors.As(err, &absent):
+			return err
+		}
+		select {
+		case <-time.After(50 * time.Millisecond):
+		case <-ctx.Done():
+			if errors.Is(ctx.Err(), context.DeadlineExceeded) {
+				return failed(absent.Hint(), "not %s within %s: %s", cond, timeout, absent.Error())
+			}
+			return ctx.Err()
+		}
+	}
+}
+
+func (a *app) daemonGet() *cobra.Command {
+	c := &cobra.Command{
+		Use:     "get",
+		Short:   "Print one fact of the daemon",
+		Example: "  nexctl nexd get tunnelip",
+	}
+	d := &daemonFlags{app: a}
+	var six bool
+	ip := &cobra.Command{
+		Use:     "tunnelip",
+		Short:   "Print this device's address in the mesh",
+		Example: "  nexctl nexd get tunnelip\n  nexctl nexd get tunnelip --ipv6",
+		Args:    takes(),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			client, err := d.client()
+			if err != nil {
+				return err
+			}
+			st, err := client.Status(cmd.Context())
+			if err != nil {
+				return err
+			}
+			addr, ok := addressOf(st.Device.Addresses, six)
+			if !ok {
+				return failed("nexctl nexd wait --for ready waits for one", "this device has no such address yet: its state is %s", st.State)
+			}
+			_, err = fmt.Fprintln(a.Out, addr)
+			return err
+		},
+	}
+	ip.Flags().BoolVar(&six, "ipv6", false, "the IPv6 address")
+	d.register(ip)
+	c.AddCommand(ip)
+	return a.group(c)
+}
+
+// addressOf picks the address of a family.
+func addressOf(list []netip.Addr, six bool) (netip.Addr, bool) {
+	for _, a := range list {
+		if a.Is6() == six {
+			return a, true
+		}
+	}
+	return netip.Addr{}, false
+}
+
+func (a *app) daemonSet() *cobra.Command {
+	c := &cobra.Command{
+		Use:     "set",
+		Short:   "Change one thing of the daemon",
+		Example: "  nexctl nexd set log-level debug",
+	}
+	d := &daemonFlags{app: a}
+	level := &cobra.Command{
+		Use:       "log-level LEVEL",
+		Short:     "Change the log level until the daemon ends: debug, info, warn or error",
+		Example:   "  nexctl nexd set log-level debug",
+		Args:      takes("LEVEL"),
+		ValidArgs: levels,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			l, err := parseLevel(args[0])
+			if err != nil {
+				return wrong("", "log level %q: %v", args[0], err)
+			}
+			client, err := d.client()
+			if err != nil {
+				return err
+			}
+			return client.SetLogLevel(cmd.Context(), levelName(l))
+		},
+	}
+	d.register(level)
+	c.AddCommand(level)
+	return a.group(c)
+}
+
+// levelName is the inverse of parseLevel.
+func levelName(l slog.Level) string { return levels[(l-slog.LevelDebug)/4] }

@@ -1,0 +1,158 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"nexd/controlapi"
+	"nexd/controlclient"
+)
+
+// regKeyGroup makes and voids registration keys.
+func (a *app) regKeyGroup() *cobra.Command {
+	c := &cobra.Command{
+		Use:     "reg-key",
+		Short:   "Make, list and delete registration keys",
+		Example: "  nexctl reg-key create --single-use --expires 1h\n  nexctl reg-key list",
+	}
+	c.AddCommand(a.regKeyCreate(), a.regKeyList(), a.regKeyDelete())
+	return a.group(c)
+}
+
+func (a *app) regKeyCreate() *cobra.Command {
+	f := &adminFlags{app: a}
+	var (
+		req     controlapi.RegKeyRequest
+		expires time.Duration
+	)
+	c := &cobra.Command{
+		Use:   "create",
+		Short: "Make a registration key and print it, alone",
+		Long: `Make a registration key and print it, alone, on standard output. It is shown this
+once: the service keeps only a hash. A device needs it once; when it expires or is
+deleted, devices that joined with it stay.`,
+		Example: `  nexctl reg-key create
+  nexctl reg-key create --single-use --expires 1h --description "db server"
+  nexctl reg-key create --ephemeral --reclaim --tag web > key.txt`,
+		Args: takes(),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			req.ExpiresIn = int64(expires / time.Second)
+			return f.with(cmd.Context(), func(ctx context.Context, admin *controlclient.Admin) error {
+				key, err := admin.CreateRegKey(ctx, req)
+				if err != nil {
+					return err
+				}
+				return a.print(f.output, key, func(t *tables) { fmt.Fprintln(t, key.Key) })
+			})
+		},
+	}
+	fs := c.Flags()
+	fs.BoolVar(&req.Ephemeral, "ephemeral", false, "devices that join with it leave when they stop")
+	fs.BoolVar(&req.SingleUse, "single-use", false, "one device can join with it")
+	fs.BoolVar(&req.Reclaim, "reclaim", false, "a device that lost its state takes its name and addresses back while the old one is not connected")
+	fs.Var(&value[time.Duration]{dst: &expires, kind: "TIME", parse: wholeSeconds}, "expires", "how long it can be used, such as 24h or 7d; default: for ever")
+	fs.Var(&values[string]{dst: &req.Tags, kind: "NAME", parse: parseTag}, "tag", "tag of devices that join with it (repeatable)")
+	fs.Var(&value[string]{dst: &req.Description, kind: "TEXT", parse: parseDescription}, "description", "what it is for")
+	f.register(c)
+	outputFlag(c, &f.output)
+	return c
+}
+
+func wholeSeconds(s string) (time.Duration, error) {
+	d, err := positiveDuration(s)
+	if err == nil && d < time.Second {
+		err = fmt.Errorf("want a second or more")
+	}
+	return d, err
+}
+
+func parseTag(s string) (string, error) {
+	if controlapi.CheckName(s) != nil {
+		return "", fmt.Errorf("want lower-case letters, digits and inner hyphens, at most 63")
+	}
+	return s, nil
+}
+
+func parseDescription(s string) (string, error) {
+	if len(s) > 256 {
+		return "", fmt.Errorf("want at most 256 bytes")
+	}
+	return s, nil
+}
+
+func (a *app) regKeyList() *cobra.Command {
+	f := &adminFlags{app: a}
+	c := &cobra.Command{
+		Use:     "list",
+		Short:   "List registration keys, without their secrets",
+		Example: "  nexctl reg-key list\n  nexctl reg-key list --output json",
+		Args:    takes(),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return f.with(cmd.Context(), func(ctx context.Context, admin *controlclient.Admin) error {
+				keys, err := admin.RegKeys(ctx)
+				if err != nil {
+					return err
+				}
+				return a.print(f.output, orEmpty(keys), func(t *tables) { regKeyTable(t, keys, time.Now()) })
+			})
+		},
+	}
+	f.register(c)
+	outputFlag(c, &f.output)
+	return c
+}
+
+func regKeyTable(t *tables, keys []controlapi.RegKeyInfo, now time.Time) {
+	rows := make([][]string, 0, len(keys))
+	for _, k := range keys {
+		var kind []string
+		for _, w := range []struct {
+			is   bool
+			word string
+		}{{k.SingleUse, "single-use"}, {k.Ephemeral, "ephemeral"}, {k.Reclaim, "reclaim"}} {
+			if w.is {
+				kind = append(kind, w.word)
+			}
+		}
+		rows = append(rows, []string{
+			k.ID, strings.Join(kind, ","), strings.Join(k.Tags, ","), ago(k.Created, now), until(k.Expires, now),
+			strconv.Itoa(k.Uses), ago(k.LastUsed, now), k.Description,
+		})
+	}
+	t.table([]string{"ID", "KIND", "TAGS", "CREATED", "EXPIRES", "USES", "LAST USED", "DESCRIPTION"}, rows)
+}
+
+func (a *app) regKeyDelete() *cobra.Command {
+	f := &adminFlags{app: a}
+	c := &cobra.Command{
+		Use:     "delete ID...",
+		Short:   "Make registration keys useless; devices that joined with them stay",
+		Example: "  nexctl reg-key delete rk_2f6c",
+		Args:    takesSome("ID"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return f.with(cmd.Context(), func(ctx context.Context, admin *controlclient.Admin) error {
+				for _, id := range args {
+					if err := admin.DeleteRegKey(ctx, id); err != nil {
+						return unknown(err, "nexctl reg-key list shows the keys")
+					}
+				}
+				return nil
+			})
+		},
+	}
+	f.register(c)
+	return c
+}
+
+// orEmpty makes a list print as [] where it has nothing.
+func orEmpty[T any](list []T) []T {
+	if list == nil {
+		return []T{}
+	}
+	return list
+}

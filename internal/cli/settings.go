@@ -1,0 +1,247 @@
+package cli
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/spf13/pflag"
+)
+
+// settings are the values a daemon is started with. Each is written as a flag,
+// as an environment variable or in the config file; the first of these that has
+// it wins, else the default holds.
+type settings struct {
+	list   []*setting
+	byName map[string]*setting
+	env    func(string) string
+}
+
+// setting is one value and where it came from. It is also the flag's value:
+// parsing the command line only records what was written, and resolve decides.
+type setting struct {
+	name   string // of the flag and of the key in the config file
+	env    string
+	usage  string
+	kind   string // of the value, in --help
+	def    string // the default, as written; shown in --help
+	bool   bool
+	many   bool // may be given more than once
+	secret bool // not shown; has a twin that names a file
+
+	assign func(raws []string) error
+
+	written []string // on the command line
+	raws    []string // that won
+	source  string   // "--mtu", "NEXD_MTU", "FILE:3" or "default"
+}
+
+// Effective is a setting with its value and where the value came from.
+type Effective struct {
+	Name   string `json:"name"`
+	Value  string `json:"value"`
+	Source string `json:"source"`
+}
+
+func newSettings(env func(string) string) *settings {
+	return &settings{byName: map[string]*setting{}, env: env}
+}
+
+func (s *settings) add(st *setting) *setting {
+	st.env = "NEXD_" + strings.ToUpper(strings.ReplaceAll(st.name, "-", "_"))
+	st.source = "default"
+	s.list = append(s.list, st)
+	s.byName[st.name] = st
+	return st
+}
+
+// option declares a single value. kind names it in --help.
+func option[T any](s *settings, dst *T, name, kind, usage string, parse func(string) (T, error)) *setting {
+	return s.add(&setting{name: name, kind: kind, usage: usage, assign: func(raws []string) error {
+		v, err := parse(raws[len(raws)-1])
+		if err != nil {
+			return err
+		}
+		*dst = v
+		return nil
+	}})
+}
+
+// options declares a value that may be given more than once; in the environment
+// the values are separated by spaces.
+func options[T any](s *settings, dst *[]T, name, kind, usage string, parse func(string) (T, error)) *setting {
+	st := s.add(&setting{name: name, kind: kind, usage: usage, many: true})
+	st.assign = func(raws []string) error {
+		values := make([]T, 0, len(raws))
+		for _, raw := range raws {
+			v, err := parse(raw)
+			if err != nil {
+				return err
+			}
+			values = append(values, v)
+		}
+		*dst = values
+		return nil
+	}
+	return st
+}
+
+// toggle declares a flag that is on or off.
+func (s *settings) toggle(dst *bool, name, usage string) *setting {
+	st := option(s, dst, name, "", usage, parseBool)
+	st.bool = true
+	return st
+}
+
+// hidden declares a secret NAME, and NAME-file for a file that holds it.
+func (s *settings) hidden(dst *string, name, kind, usage, what string) {
+	secret := option(s, dst, name, kind, usage, parseText)
+	secret.secret = true
+	option(s, dst, name+"-file", "FILE", "file that holds "+what, readSecret)
+}
+
+// Default gives the value that holds when nothing was written.
+func (st *setting) Default(raw string) *setting {
+	st.def = raw
+	return st
+}
+
+// register adds the flags to a command's flag set.
+func (s *settings) register(fs *pflag.FlagSet) {
+	for _, st := range s.list {
+		f := fs.VarPF(st, st.name, "", fmt.Sprintf("%s [%s]", st.usage, st.env))
+		if st.bool {
+			f.NoOptDefVal = "true"
+		}
+	}
+}
+
+// Set records one occurrence on the command line.
+func (st *setting) Set(raw string) error {
+	st.written = append(st.written, raw)
+	return nil
+}
+
+// String is the default; --help shows it.
+func (st *setting) String() string { return st.def }
+
+// Type is the placeholder in --help.
+func (st *setting) Type() string {
+	if st.bool {
+		return "bool"
+	}
+	return st.kind
+}
+
+// replay takes what was written on another's command line.
+func (s *settings) replay(from *settings) {
+	for _, st := range s.list {
+		st.written = from.byName[st.name].written
+	}
+}
+
+// resolve decides every setting. file may be nil.
+func (s *settings) resolve(file *configFile) error {
+	for _, st := range s.list {
+		if st.def != "" {
+			if err := st.assign([]string{st.def}); err != nil {
+				return fmt.Errorf("default of --%s: %w", st.name, err)
+			}
+			st.raws = []string{st.def}
+		}
+		st.find(s.env, file)
+	}
+	if err := s.settleSecrets(); err != nil {
+		return err
+	}
+	for _, st := range s.list {
+		if st.source == "default" {
+			continue
+		}
+		if err := st.assign(st.raws); err != nil {
+			return st.wrong(err)
+		}
+	}
+	return nil
+}
+
+// find looks for the value in the order of precedence.
+func (st *setting) find(env func(string) string, file *configFile) {
+	if len(st.written) > 0 {
+		st.raws, st.source = st.written, "--"+st.name
+		return
+	}
+	if v := env(st.env); v != "" {
+		st.raws, st.source = []string{v}, st.env
+		if st.many {
+			st.raws = strings.Fields(v)
+		}
+		return
+	}
+	if entry, ok := file.lookup(st.name); ok {
+		st.raws, st.source = entry.values, entry.where
+	}
+}
+
+// rank orders the places a value can come from, the strongest highest.
+func (st *setting) rank() int {
+	switch {
+	case st.source == "default":
+		return 0
+	case strings.HasPrefix(st.source, "--"):
+		return 3
+	case st.source == st.env:
+		return 2
+	}
+	return 1
+}
+
+// settleSecrets lets the stronger of a secret and its file win; both in one
+// place contradict each other.
+func (s *settings) settleSecrets() error {
+	for _, st := range s.list {
+		if !st.secret {
+			continue
+		}
+		file := s.byName[st.name+"-file"]
+		switch a, b := st.rank(), file.rank(); {
+		case a == b && a > 0:
+			return wrong("give one of them", "both %s and %s are given", st.source, file.source)
+		case a > b:
+			file.source, file.raws = "default", nil
+		case b > a:
+			st.source, st.raws = "default", nil
+		}
+	}
+	return nil
+}
+
+// wrong says which value, from which place, cannot be meant.
+func (st *setting) wrong(err error) error {
+	if e, ok := asRuleError(err); ok {
+		return wrong(e.Hint, "%s: %s", st.source, ruleText(e))
+	}
+	if st.secret || strings.HasSuffix(st.name, "-file") {
+		return wrong("", "%s: %v", st.source, err)
+	}
+	where := st.source
+	if st.rank() == 1 {
+		where += ": " + st.name
+	}
+	return wrong("", "%s %q: %v", where, strings.Join(st.raws, " "), err)
+}
+
+// effective lists every setting that has a value.
+func (s *settings) effective() []Effective {
+	var out []Effective
+	for _, st := range s.list {
+		v := strings.Join(st.raws, " ")
+		if v == "" || (st.source == "default" && st.def == "") {
+			continue
+		}
+		if st.secret {
+			v = "(secret)"
+		}
+		out = append(out, Effective{Name: st.name, Value: v, Source: st.source})
+	}
+	return out
+}
