@@ -1,0 +1,265 @@
+package discovery
+
+import (
+	"context"
+	"errors"
+	"net/netip"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"nexd/internal/stunwire"
+	"nexd/key"
+	"nexd/test/simnet"
+)
+
+// world is a service, two STUN servers and the nodes of a test, on a simulated
+// network inside a synctest bubble.
+type world struct {
+	t     *testing.T
+	net   *simnet.Net
+	stun  []string
+	mu    sync.Mutex // guards the fields below
+	nodes map[key.Public]*simNode
+	down  bool // the service
+}
+
+var meshRange = netip.MustParsePrefix("100.64.0.0/10")
+
+// inWorld runs a test in a bubble; all nodes end with it.
+func inWorld(t *testing.T, f func(t *testing.T, w *world)) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		w := &world{t: t, net: simnet.New(10 * time.Millisecond), nodes: make(map[key.Public]*simNode)}
+		w.stunServer("198.51.100.1")
+		w.stunServer("198.51.100.2")
+		f(t, w)
+		for _, n := range w.nodes {
+			n.stop()
+		}
+		time.Sleep(time.Second) // packets in flight
+	})
+}
+
+func (w *world) stunServer(ip string) *simnet.Host {
+	site := w.net.NewSite(ip, simnet.NAT{Public: true, Open: true})
+	var h *simnet.Host
+	h = site.NewHost(ip+":3478", func(b []byte, from netip.AddrPort) {
+		if m, err := stunwire.Parse(b); err == nil && m.Class == stunwire.Request {
+			h.Send(stunwire.AppendSuccess(nil, m.ID, from, true), from)
+		}
+	})
+	w.stun = append(w.stun, ip+":3478")
+	return h
+}
+
+func (w *world) serviceDown(down bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.down = down
+}
+
+// simNode is an agent with its host, and data traffic in place of WireGuard.
+type simNode struct {
+	w       *world
+	private key.Private
+	pub     key.Public
+	host    *simnet.Host
+	agent   *Agent
+	cancel  context.CancelFunc
+	done    chan error
+
+	mu        sync.Mutex // guards the fields below
+	addrs     []localAddr
+	paths     map[key.Public]netip.AddrPort
+	drops     int // times a path was taken away
+	changes   int
+	sent      map[key.Public]time.Time
+	received  map[key.Public]time.Time // from the path
+	heard     map[key.Public]time.Time // from anywhere
+	gap       time.Duration            // longest silence while talked to
+	activated int
+	hints     []Hint
+}
+
+type option func(*Config)
+
+// node adds a node at addr of a site. All nodes are members of each other.
+func (w *world) node(site *simnet.Site, addr string, options ...option) *simNode {
+	n := &simNode{w: w, private: key.NewPrivate()}
+	n.pub = n.private.Public()
+	n.host = site.NewHost(addr, n.deliver)
+	n.setAddrs(addr)
+	n.start(options...)
+	return n
+}
+
+func (n *simNode) setAddrs(addrs ...string) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.addrs = nil
+	for _, a := range addrs {
+		ap := netip.MustParseAddrPort(a)
+		bits := 24
+		if ap.Addr().Is6() {
+			bits = 64
+		}
+		n.addrs = append(n.addrs, localAddr{prefix: netip.PrefixFrom(ap.Addr(), bits)})
+	}
+}
+
+func (n *simNode) start(options ...option) {
+	n.mu.Lock()
+	n.paths, n.sent = make(map[key.Public]netip.AddrPort), make(map[key.Public]time.Time)
+	n.received, n.heard = make(map[key.Public]time.Time), make(map[key.Public]time.Time)
+	n.mu.Unlock()
+	c := Config{
+		Private: n.private, Socket: n, Paths: n, Signal: n.signal, Activity: n.activity, STUN: n.w.stun,
+		Activate: func(key.Public) { n.mu.Lock(); n.activated++; n.mu.Unlock() },
+		Exclude:  meshRange.Contains,
+		OnHints:  func(h []Hint) { n.mu.Lock(); n.hints = h; n.mu.Unlock() },
+	}
+	for _, o := range options {
+		o(&c)
+	}
+	n.agent = New(c)
+	n.agent.interfaces = func(func(netip.Addr) bool) ([]localAddr, error) {
+		n.mu.Lock()
+		defer n.mu.Unlock()
+		return n.addrs, nil
+	}
+	n.w.mu.Lock()
+	n.w.nodes[n.pub] = n
+	var all []key.Public
+	for k := range n.w.nodes {
+		all = append(all, k)
+	}
+	for _, x := range n.w.nodes {
+		x.agent.SetPeers(all)
+	}
+	n.w.mu.Unlock()
+	var ctx context.Context
+	ctx, n.cancel = context.WithCancel(context.Background())
+	n.done = make(chan error, 1)
+	agent := n.agent
+	go func() { n.done <- agent.Run(ctx) }()
+}
+
+func (n *simNode) stop() {
+	n.cancel()
+	if err := <-n.done; err != nil {
+		n.w.t.Errorf("Run: %v", err)
+	}
+	n.done <- nil
+}
+
+func (n *simNode) Port() uint16                                { return n.host.Addr().Port() }
+func (n *simNode) WriteSTUN(b []byte, to netip.AddrPort) error { return n.host.Send(b, to) }
+
+func (n *simNode) SetPath(peer key.Public, to netip.AddrPort) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.changes++; !to.IsValid() {
+		n.drops++
+	}
+	n.paths[peer] = to
+	n.received[peer] = time.Time{}
+}
+
+func (n *simNode) activity(peer key.Public) (sent, received time.Time) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.sent[peer], n.received[peer]
+}
+
+func (n *simNode) signal(_ context.Context, to key.Public, sealed []byte) error {
+	time.Sleep(n.w.net.Delay)
+	n.w.mu.Lock()
+	x, down := n.w.nodes[to], n.w.down
+	n.w.mu.Unlock()
+	if down || x == nil {
+		return errors.New("not delivered")
+	}
+	time.Sleep(n.w.net.Delay)
+	x.agent.HandleSignal(n.pub, sealed)
+	return nil
+}
+
+func (n *simNode) deliver(b []byte, from netip.AddrPort) {
+	if stunwire.Is(b) {
+		n.agent.HandleSTUN(b, from)
+		return
+	}
+	peer, err := key.PublicFromBytes(b[4:36])
+	if err != nil {
+		return
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	now := time.Now()
+	if last := n.heard[peer]; !last.IsZero() {
+		n.gap = max(n.gap, now.Sub(last))
+	}
+	n.heard[peer] = now
+	if n.paths[peer] == from {
+		n.received[peer] = now
+	}
+}
+
+// talk sends a datagram to the peer each 20 ms for d, as WireGuard would.
+func (n *simNode) talk(peer *simNode, d time.Duration) {
+	data := append([]byte{4, 0, 0, 0}, n.pub.Bytes()...)
+	for end := time.Now().Add(d); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
+		n.mu.Lock()
+		to := n.paths[peer.pub]
+		if to.IsValid() {
+			n.sent[peer.pub] = time.Now()
+		}
+		n.mu.Unlock()
+		if to.IsValid() {
+			n.host.Send(data, to)
+		} else {
+			n.agent.Want(peer.pub)
+		}
+	}
+}
+
+// converse lets both talk to each other for d.
+func converse(a, b *simNode, d time.Duration) {
+	var both sync.WaitGroup
+	both.Go(func() { a.talk(b, d) })
+	both.Go(func() { b.talk(a, d) })
+	both.Wait()
+}
+
+// resetGap begins to measure silence anew and returns the longest so far.
+func (n *simNode) resetGap() time.Duration {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	g := n.gap
+	n.gap = 0
+	return g
+}
+
+// direct waits until n has a path to the peer and returns how long that took.
+func (n *simNode) direct(peer *simNode, within time.Duration) time.Duration {
+	n.w.t.Helper()
+	began := time.Now()
+	for time.Since(began) < within {
+		if p := n.agent.Peer(peer.pub); p.State == Direct {
+			return time.Since(began)
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+	n.w.t.Fatalf("no path after %s: %+v, NAT %+v, stats %+v", within, n.agent.Peer(peer.pub), n.agent.NAT(), n.agent.Stats())
+	return 0
+}
+
+var (
+	fullCone       = simnet.NAT{}
+	portRestricted = simnet.NAT{Filtering: simnet.AddressAndPort}
+	symmetric      = simnet.NAT{Mapping: simnet.AddressAndPort, Filtering: simnet.AddressAndPort}
+	firewall       = simnet.NAT{Public: true, Filtering: simnet.AddressAndPort}
+	public         = simnet.NAT{Public: true, Open: true}
+)
