@@ -40,6 +40,12 @@ type Config struct {
 	// path, perhaps many times a second. It must not block and must not call
 	// the tunnel. Nil is allowed.
 	OnNoPath func(peer key.Public)
+	// OnHeard is called when WireGuard packets have come from the address of a
+	// peer's path, before WireGuard gets them, once for each run of them in a
+	// batch. Whoever configures peers lazily can configure this one now and
+	// lose nothing. It must be quick as a rule. The packets are not
+	// authenticated yet, so it may cost no more than that. Nil is allowed.
+	OnHeard func(peer key.Public)
 }
 
 // Bind is the socket. It implements wireguard-go's conn.Bind, whose Open,
@@ -80,6 +86,9 @@ func newBind(cfg Config, inner conn.Bind) *Bind {
 	}
 	if cfg.OnNoPath == nil {
 		cfg.OnNoPath = func(key.Public) {}
+	}
+	if cfg.OnHeard == nil {
+		cfg.OnHeard = func(key.Public) {}
 	}
 	b := &Bind{
 		cfg:    cfg,

@@ -25,7 +25,8 @@ type Activity struct {
 // SetPath sends a peer's packets to an address from now on; an invalid address
 // takes its path away. When a peer gets its first path, the newest handshake
 // message that waits for one, at most 4 s old, is sent at once. An address
-// nothing can be sent to (unspecified, multicast, port 0) counts as none.
+// nothing can be sent to (unspecified, multicast, port 0) counts as none. IPv6
+// link-local addresses cannot be reached: the inner socket drops their zone.
 func (b *Bind) SetPath(peer key.Public, to netip.AddrPort) {
 	to = unmap(to)
 	if !usable(to) {

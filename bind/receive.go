@@ -130,7 +130,8 @@ func address(ep conn.Endpoint) netip.AddrPort {
 	return std.AddrPort
 }
 
-// account adds up the packets of one run from the same peer.
+// account adds up the packets of one run from the same peer, and says that it
+// was heard of.
 type account struct {
 	bind *Bind
 	now  int64
@@ -155,4 +156,5 @@ func (a *account) flush() {
 	}
 	a.peer.lastReceived.Store(a.now)
 	a.peer.rxBytes.Add(uint64(a.size))
+	a.bind.cfg.OnHeard(a.peer.key)
 }

@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"golang.zx2c4.com/wireguard/conn"
+
+	"nexd/key"
 )
 
 // packet is what a reader got out of a socket.
@@ -338,8 +340,14 @@ func TestReadErrorsDoNotEndReading(t *testing.T) {
 }
 
 func TestSortingAllocatesNothing(t *testing.T) {
-	b := newBind(Config{}, &fakeSocket{})
-	b.SetPath(newPeer(), here)
+	peer := newPeer()
+	heard := 0
+	b := newBind(Config{OnHeard: func(p key.Public) {
+		if p == peer {
+			heard++
+		}
+	}}, &fakeSocket{})
+	b.SetPath(peer, here)
 	r := &receiver{bind: b}
 	const n = 128
 	bufs, sizes, eps := make([][]byte, n), make([]int, n), make([]conn.Endpoint, n)
@@ -357,5 +365,8 @@ func TestSortingAllocatesNothing(t *testing.T) {
 		r.sort(bufs, sizes, eps)
 	}); got != 0 {
 		t.Errorf("%v allocations per batch", got)
+	}
+	if batches := int(b.Stats().WireGuard) / 102; heard != batches {
+		t.Errorf("heard of the peer %d times in %d batches", heard, batches)
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"os"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -100,6 +101,7 @@ type node struct {
 	bind    *bind.Bind
 	noPath  chan key.Public
 	changes chan string // "+" or "-" and a key, from OnActivate and OnDeactivate
+	hears   atomic.Bool // what the bind hears of activates members
 }
 
 // newNode starts node number n; change may alter its configuration.
@@ -116,12 +118,19 @@ func newNode(t *testing.T, n byte, change ...func(*tunnel.Config)) *node {
 		noPath:  make(chan key.Public, 1024),
 		changes: make(chan string, 1024),
 	}
-	nd.bind = bind.New(bind.Config{OnNoPath: func(p key.Public) {
-		select {
-		case nd.noPath <- p:
-		default:
-		}
-	}})
+	nd.bind = bind.New(bind.Config{
+		OnNoPath: func(p key.Public) {
+			select {
+			case nd.noPath <- p:
+			default:
+			}
+		},
+		OnHeard: func(p key.Public) {
+			if nd.hears.Load() {
+				nd.Activate(p)
+			}
+		},
+	})
 	cfg := tunnel.Config{
 		Private:      private,
 		Device:       nd.dev,

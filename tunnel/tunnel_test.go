@@ -114,7 +114,7 @@ func TestMembersAreConfiguredWhenUsed(t *testing.T) {
 }
 
 func TestIdleMembersAreForgottenAndComeBack(t *testing.T) {
-	short := func(c *tunnel.Config) { c.IdleTimeout = 100 * time.Millisecond }
+	short := func(c *tunnel.Config) { c.IdleTimeout = time.Second }
 	a, b := newNode(t, 1, short), newNode(t, 2)
 	a.know(b)
 	b.know(a)
@@ -133,6 +133,22 @@ func TestIdleMembersAreForgottenAndComeBack(t *testing.T) {
 	b.expect(10)
 	a.expectChange("+" + b.key.Hex())
 	poll(t, "the counters did not go on", func() bool { s := a.Stats()[b.key]; return s.Rx > old.Rx && s.Tx > old.Tx })
+}
+
+func TestFirstHandshakeActivates(t *testing.T) {
+	a, b := newNode(t, 1), newNode(t, 2)
+	b.hears.Store(true)
+	a.know(b)
+	b.know(a)
+	a.find(b)
+	b.find(a)
+	start := time.Now()
+	exchange(a, b, 1)
+	// WireGuard would send a second handshake after five seconds.
+	if took := time.Since(start); took > 4*time.Second {
+		t.Errorf("the first handshake was lost: %v", took)
+	}
+	b.expectChange("+" + a.key.Hex())
 }
 
 func TestForgottenSessionIsRenewed(t *testing.T) {
@@ -250,6 +266,56 @@ func TestFloodDoesNotDisturb(t *testing.T) {
 	s := b.bind.Stats()
 	if s.STUN == 0 || s.DroppedRelay == 0 || s.DroppedGarbage == 0 {
 		t.Errorf("the flood did not arrive: %+v", s)
+	}
+}
+
+func TestReplaysFromElsewhereMoveNothing(t *testing.T) {
+	a, b := newNode(t, 1), newNode(t, 2)
+	a.know(b)
+	b.know(a)
+	b.Activate(a.key)
+	// a's packets pass a wire that an attacker reads.
+	wire, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	seen := make(chan []byte, 1024)
+	var carrier sync.WaitGroup
+	carrier.Go(func() {
+		for {
+			buf := make([]byte, 2048)
+			n, from, err := wire.ReadFromUDPAddrPort(buf)
+			if err != nil {
+				return
+			}
+			to := b.socket()
+			if from == to {
+				to = a.socket()
+			} else {
+				seen <- buf[:n]
+			}
+			wire.WriteToUDPAddrPort(buf[:n], to)
+		}
+	})
+	t.Cleanup(carrier.Wait)
+	t.Cleanup(func() { wire.Close() })
+	at := wire.LocalAddr().(*net.UDPAddr).AddrPort()
+	a.bind.SetPath(b.key, at)
+	b.bind.SetPath(a.key, at)
+	exchange(a, b, 1)
+	attacker := intruder(t, b)
+	for i := range uint32(20) {
+		exchange(a, b, 10+2*i)
+		for range len(seen) {
+			attacker.Write(<-seen)
+		}
+	}
+	if got := b.bind.Path(a.key); got != at {
+		t.Errorf("the path moved to %s", got)
+	}
+	attacker.SetReadDeadline(time.Now().Add(50 * time.Millisecond))
+	if n, err := attacker.Read(make([]byte, 2048)); err == nil {
+		t.Errorf("the attacker got %d bytes", n)
 	}
 }
 
