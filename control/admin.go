@@ -187,4 +187,3 @@ func utc(t time.Time) time.Time {
 	}
 	return t.UTC().Truncate(time.Millisecond)
 }
-
