@@ -244,7 +244,7 @@ func (a *Agent) dueBy(t time.Time) {
 // sleep is the time until something is due.
 func (a *Agent) sleep(now time.Time) time.Duration {
 	next := now.Add(time.Hour)
-	for _, t := range []time.Time{a.due, a.stun.next(), a.nextSTUN(), a.nextDeferred(), a.nextWaiting()} {
+	for _, t := range []time.Time{a.due, a.stun.next(), a.nextSTUN(now), a.nextDeferred(), a.nextWaiting()} {
 		if !t.IsZero() && t.Before(next) {
 			next = t
 		}

@@ -222,6 +222,9 @@ func (m *machine) replaceCandidates(now time.Time, cands []candidate, near func(
 	}
 }
 
+// inUse reports whether the peer matters now: it is wanted, or data flowed lately.
+func (m *machine) inUse(now time.Time) bool { return within(m.lastUse(), now, wantedFor) }
+
 // lastUse is when data last went either way, or was wanted to.
 func (m *machine) lastUse() time.Time {
 	last := m.wanted

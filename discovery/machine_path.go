@@ -211,7 +211,7 @@ func (m *machine) doubt(now time.Time) {
 		return
 	}
 	if m.misses++; m.misses > maxMisses {
-		wants := within(m.lastUse(), now, wantedFor)
+		wants := m.inUse(now)
 		m.wanted = latest(m.wanted, m.sent)
 		m.drop(now, Searching, "silent")
 		if m.nextRound = (time.Time{}); wants {

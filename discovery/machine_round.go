@@ -73,7 +73,9 @@ func (m *machine) gotOffer(now time.Time, o *offer, near func(netip.Addr) bool) 
 	start := now
 	if o.WantReply {
 		// Both begin together: we later by what the answer takes.
-		m.wanted = latest(m.wanted, now.Add(activeFor-wantedFor)) // a want that lasts activeFor: it is the peer's
+		if m.best == nil {
+			m.wanted = latest(m.wanted, now.Add(activeFor-wantedFor)) // a want that lasts activeFor: it is the peer's
+		}
 		delay := min(max(startDelay, m.offerRTT/2+10*time.Millisecond), replyWait)
 		m.do(action{do: doSTUN})
 		m.do(action{do: doOffer, reply: true, delay: delay})
@@ -176,7 +178,9 @@ func (m *machine) localChanged(now time.Time) {
 	switch m.state {
 	case Direct, Suspect:
 		m.ping(now)
-		m.startRound(now)
+		if m.inUse(now) {
+			m.startRound(now)
+		}
 	case Start, Punch, Searching:
 		if m.wants(now) {
 			m.search(now)

@@ -22,7 +22,7 @@ const (
 
 // advanceSTUN asks the servers that are due.
 func (a *Agent) advanceSTUN(now time.Time) {
-	if next := a.nextSTUN(); !next.IsZero() && !now.Before(next) {
+	if next := a.nextSTUN(now); !next.IsZero() && !now.Before(next) {
 		a.stun.start(now)
 	}
 	ask, ended := a.stun.tick(now)
@@ -40,8 +40,8 @@ func (a *Agent) advanceSTUN(now time.Time) {
 }
 
 // nextSTUN is when the mapped addresses are looked at again: not at all while
-// every peer is idle.
-func (a *Agent) nextSTUN() time.Time {
+// nobody is in contact.
+func (a *Agent) nextSTUN(now time.Time) time.Time {
 	if a.stunNext.IsZero() || !a.stun.done || len(a.stun.servers) == 0 {
 		return time.Time{}
 	}
@@ -51,7 +51,7 @@ func (a *Agent) nextSTUN() time.Time {
 		case Start, Punch, Searching:
 			return a.stunNext
 		case Direct, Suspect:
-			active = true
+			active = active || p.machine.inUse(now)
 		case Idle:
 		}
 	}
@@ -125,6 +125,7 @@ func (a *Agent) readInterfaces() bool {
 func (a *Agent) networkChanged() {
 	a.log.Info("own addresses changed", logkey.Count, len(a.net.addrs))
 	now := time.Now()
+	clear(a.stun.seen) // how servers saw us there; offers wait for the new answers
 	a.stun.start(now)
 	a.advanceSTUN(now)
 	a.tellPeers(now)

@@ -15,6 +15,7 @@ type stunClient struct {
 	servers []netip.AddrPort // at most two of each family
 	seen    map[netip.AddrPort]netip.AddrPort
 	pending map[stunwire.TxID]stunAsk
+	heard   map[netip.AddrPort]bool // answered in this round
 	began   time.Time
 	tries   int // of the current round
 	done    bool
@@ -37,7 +38,8 @@ var stunTries = [...]time.Duration{0, 100e6, 300e6, 700e6}
 
 func newSTUNClient() stunClient {
 	return stunClient{
-		seen: make(map[netip.AddrPort]netip.AddrPort), pending: make(map[stunwire.TxID]stunAsk), done: true,
+		seen: make(map[netip.AddrPort]netip.AddrPort), pending: make(map[stunwire.TxID]stunAsk),
+		heard: make(map[netip.AddrPort]bool), done: true,
 	}
 }
 
@@ -73,6 +75,7 @@ func (c *stunClient) setServers(all []netip.AddrPort) (changed bool) {
 // start begins a round, whatever was before.
 func (c *stunClient) start(now time.Time) {
 	clear(c.pending)
+	clear(c.heard)
 	c.began, c.tries, c.done = now, 0, len(c.servers) == 0
 }
 
@@ -84,7 +87,7 @@ func (c *stunClient) tick(now time.Time) (ask []netip.AddrPort, ended bool) {
 	age := now.Sub(c.began)
 	if age >= stunEnd {
 		for _, s := range c.servers {
-			if !c.answeredSince(s) {
+			if !c.heard[s] {
 				delete(c.seen, s)
 			}
 		}
@@ -96,26 +99,12 @@ func (c *stunClient) tick(now time.Time) (ask []netip.AddrPort, ended bool) {
 		c.tries++
 		ask = nil
 		for _, s := range c.servers {
-			if !c.answeredSince(s) {
+			if !c.heard[s] {
 				ask = append(ask, s)
 			}
 		}
 	}
 	return ask, false
-}
-
-// answeredSince reports whether s answered in this round: its requests are no longer pending.
-func (c *stunClient) answeredSince(s netip.AddrPort) bool {
-	if c.tries == 0 {
-		return false
-	}
-	for _, p := range c.pending {
-		if p.server == s {
-			return false
-		}
-	}
-	_, ok := c.seen[s]
-	return ok
 }
 
 // asked notes a request that was sent.
@@ -129,6 +118,7 @@ func (c *stunClient) answered(m *stunwire.Message, from netip.AddrPort) (ours, c
 	if !ok || p.server != from {
 		return false, false, false
 	}
+	c.heard[from] = true
 	for id, q := range c.pending {
 		if q.server == from {
 			delete(c.pending, id)
