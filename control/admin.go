@@ -82,8 +82,8 @@ type devicePath struct {
 	Device string `path:"device" maxLength:"64" doc:"id or name"`
 }
 type deviceUpdateInput struct {
-	devicePath
-	Body controlapi.DeviceUpdate
+	Device string `path:"device" maxLength:"64" doc:"id or name"`
+	Body   controlapi.DeviceUpdate
 }
 type deviceOutput struct{ Body controlapi.DeviceInfo }
 type devicesOutput struct{ Body controlapi.DeviceList }

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"reflect"
 	"strings"
+	"time"
 
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
@@ -35,9 +36,10 @@ func (s *Service) newAPI(mux *http.ServeMux) huma.API {
 	}
 	api := humago.New(mux, cfg)
 
-	anyone, device, admin := operation{}, operation{scheme: schemeDevice, auth: s.requireDevice}, operation{scheme: schemeAdmin, auth: s.requireAdmin}
-	huma.Register(api, anyone.of("challenge", http.MethodPost, "/v1/challenge", "Ask for a challenge to answer in a join", 0), s.challenge)
-	huma.Register(api, anyone.of("join", http.MethodPost, "/v1/join", "Become a member", maxJoinBody), s.join)
+	anyone, joining := operation{}, operation{before: s.limitJoins}
+	device, admin := operation{scheme: schemeDevice, before: s.requireDevice}, operation{scheme: schemeAdmin, before: s.requireAdmin}
+	huma.Register(api, joining.of("challenge", http.MethodPost, "/v1/challenge", "Ask for a challenge to answer in a join", 0), s.challenge)
+	huma.Register(api, joining.of("join", http.MethodPost, "/v1/join", "Become a member", maxJoinBody), s.join)
 
 	watch := device.of("watch", http.MethodGet, "/v1/watch", "Follow the network, one event per line", 0)
 	watch.Responses = map[string]*huma.Response{"200": {
@@ -70,8 +72,8 @@ const (
 
 // operation is what operations of one kind of caller share.
 type operation struct {
-	scheme string
-	auth   func(huma.Context, func(huma.Context))
+	scheme string                                 // "" asks for no token
+	before func(huma.Context, func(huma.Context)) // comes before the body is read
 }
 
 func (o operation) of(id, method, path, summary string, maxBody int64) huma.Operation {
@@ -79,11 +81,27 @@ func (o operation) of(id, method, path, summary string, maxBody int64) huma.Oper
 	if method == http.MethodDelete {
 		op.DefaultStatus = http.StatusNoContent
 	}
-	if o.auth != nil {
+	if o.scheme != "" {
 		op.Security = []map[string][]string{{o.scheme: {}}}
-		op.Middlewares = huma.Middlewares{o.auth}
+	}
+	if o.before != nil {
+		op.Middlewares = huma.Middlewares{o.before}
 	}
 	return op
+}
+
+// limitJoins holds back those who are not members yet.
+func (s *Service) limitJoins(hc huma.Context, next func(huma.Context)) {
+	wait := s.joins.take(remoteFrom(hc.Context()), time.Now())
+	if wait == 0 {
+		next(hc)
+		return
+	}
+	s.metrics.limited.WithLabelValues(hc.Operation().OperationID).Inc()
+	p, after := rateLimited(wait)
+	hc.SetHeader("Retry-After", after)
+	_, w := humago.Unwrap(hc)
+	writeProblem(w, p)
 }
 
 type deviceKey struct{}

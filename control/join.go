@@ -16,11 +16,7 @@ import (
 
 type challengeOutput struct{ Body controlapi.Challenge }
 
-func (s *Service) challenge(ctx context.Context, _ *struct{}) (*challengeOutput, error) {
-	if wait := s.joins.take(remoteFrom(ctx), time.Now()); wait > 0 {
-		s.metrics.limited.WithLabelValues("challenge").Inc()
-		return nil, rateLimited(wait)
-	}
+func (s *Service) challenge(_ context.Context, _ *struct{}) (*challengeOutput, error) {
 	return &challengeOutput{Body: s.challenger.challenge(time.Now())}, nil
 }
 
@@ -29,10 +25,6 @@ type joinOutput struct{ Body controlapi.JoinResponse }
 
 func (s *Service) join(ctx context.Context, in *joinInput) (*joinOutput, error) {
 	remote := remoteFrom(ctx)
-	if wait := s.joins.take(remote, time.Now()); wait > 0 {
-		s.metrics.limited.WithLabelValues("join").Inc()
-		return nil, rateLimited(wait)
-	}
 	res, credential, err := s.admit(ctx, in.Body)
 	if err != nil {
 		p := s.refusal("join", err)

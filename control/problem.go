@@ -78,12 +78,10 @@ func notFound(what, name string) *controlapi.Problem {
 	return problem(http.StatusNotFound, controlapi.CodeNotFound, fmt.Sprintf("there is no %s %q", what, name), "")
 }
 
-// rateLimited says when to come back, in whole seconds.
-func rateLimited(wait time.Duration) error {
-	seconds := max(1, int(math.Ceil(wait.Seconds())))
-	return huma.ErrorWithHeaders(
-		problem(http.StatusTooManyRequests, controlapi.CodeRateLimited, "too many requests", fmt.Sprintf("try again in %d s", seconds)),
-		http.Header{"Retry-After": {strconv.Itoa(seconds)}})
+// rateLimited says when to come back, in whole seconds; after is for Retry-After.
+func rateLimited(wait time.Duration) (p *controlapi.Problem, after string) {
+	after = strconv.Itoa(max(1, int(math.Ceil(wait.Seconds()))))
+	return problem(http.StatusTooManyRequests, controlapi.CodeRateLimited, "too many requests", "try again in "+after+" s"), after
 }
 
 // writeProblem answers with p, outside of huma.

@@ -5,6 +5,8 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/danielgtaylor/huma/v2"
+
 	"nexd/controlapi"
 	"nexd/internal/logkey"
 )
@@ -19,7 +21,8 @@ func (s *Service) signal(ctx context.Context, in *signalInput) (*signalOutput, e
 	d, sig := deviceFrom(ctx), in.Body
 	if wait := s.signals.take(d.ID, time.Now()); wait > 0 {
 		s.metrics.limited.WithLabelValues("signal").Inc()
-		return nil, rateLimited(wait)
+		p, after := rateLimited(wait)
+		return nil, huma.ErrorWithHeaders(p, http.Header{"Retry-After": {after}})
 	}
 	switch {
 	case sig.To.IsZero():
