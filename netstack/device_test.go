@@ -171,7 +171,7 @@ func TestSilence(t *testing.T) {
 func TestSYNFlood(t *testing.T) {
 	s, b := netstacktest.Pair(t)
 	l, at := listen(t, s, netstacktest.A4)
-	for i := range 20_000 {
+	for i := range 10_000 {
 		from := netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)})
 		inject(t, s, packet4(from, netstacktest.A4, 6, syn(uint16(i), at.Port())))
 	}
@@ -332,7 +332,7 @@ func TestCloseUnderLoad(t *testing.T) {
 					c.Reset()
 				}
 			})
-			for moved.Load() < 20<<20 {
+			for moved.Load() < 4<<20 {
 				waitABit(t)
 			}
 			if what == "device" {
@@ -378,7 +378,7 @@ func TestAddressesChangeUnderLoad(t *testing.T) {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		exchange(t, kept, keptServer, 16<<20)
+		exchange(t, kept, keptServer, 4<<20)
 	}()
 	for range 50 {
 		must(t, b.SetAddresses([]netip.Addr{netstacktest.B4}))

@@ -31,7 +31,7 @@ var families = []struct {
 	{"v6", netstacktest.A6, netstacktest.B6},
 }
 
-const patience = 30 * time.Second
+const patience = 60 * time.Second
 
 func testContext(t testing.TB) context.Context {
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
@@ -128,7 +128,7 @@ func TestBulkBothWays(t *testing.T) {
 		t.Run(f.name, func(t *testing.T) {
 			a, b := netstacktest.Pair(t)
 			client, server := connect(t, a, b, f.b)
-			exchange(t, client, server, 32<<20)
+			exchange(t, client, server, 8<<20)
 			if s := a.Stats(); s.TxFull != 0 || s.RxMalformed != 0 || s.RxForeign != 0 {
 				t.Errorf("dropped packets: %+v", s)
 			}
