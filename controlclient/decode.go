@@ -29,6 +29,10 @@ type looseDelta struct {
 // another its map. What makes an event useless is a *protocolError. An event of
 // an unknown type is returned with its type alone.
 func decodeEvent(line []byte) (ev controlapi.Event, skipped []string, err error) {
+	var head struct{ Type controlapi.EventType }
+	if json.Unmarshal(line, &head) == nil && !known(head.Type) {
+		return controlapi.Event{Type: head.Type}, nil, nil
+	}
 	if json.Unmarshal(line, &ev) != nil {
 		var loose looseEvent
 		if err := json.Unmarshal(line, &loose); err != nil {
@@ -61,10 +65,17 @@ func decodeEvent(line []byte) (ev controlapi.Event, skipped []string, err error)
 			return ev, nil, &protocolError{"a signal lacks its sender or is too long"}
 		}
 	case controlapi.EventHeartbeat, controlapi.EventBye:
-	default:
-		return controlapi.Event{Type: ev.Type}, nil, nil
 	}
 	return ev, append(skipped, unsound...), nil
+}
+
+// known reports whether this version understands events of a type.
+func known(t controlapi.EventType) bool {
+	switch t {
+	case controlapi.EventSnapshot, controlapi.EventDelta, controlapi.EventHeartbeat, controlapi.EventSignal, controlapi.EventBye:
+		return true
+	}
+	return false
 }
 
 // readable decodes devices one by one.

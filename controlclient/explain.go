@@ -130,7 +130,7 @@ func proxyAnswer(_ context.Context, proxy *url.URL, req *http.Request, resp *htt
 		return nil
 	}
 	return &ConnectError{
-		Message: fmt.Sprintf("the proxy %s does not connect to %s: %s", proxy.Host, req.URL.Host, printable(resp.Status)),
+		Message: fmt.Sprintf("the proxy %s does not connect to %s: %s", proxy.Host, req.Host, printable(resp.Status)),
 		Advice:  "check HTTPS_PROXY and NO_PROXY in the environment",
 	}
 }

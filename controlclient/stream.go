@@ -36,14 +36,15 @@ type stream struct {
 	body   io.ReadCloser
 	r      *bufio.Reader
 	line   []byte
+	due    time.Time // by when the line under way must be whole
 	opened time.Time
 	lines  int
 }
 
 // open asks for a stream of what happened after since; empty epoch: everything.
 // after is the service's Retry-After, where it refused with one.
-func (c *Client) open(ctx, era context.Context, cfg WatchConfig, epoch string, since uint64) (s *stream, after time.Duration, err error) {
-	s = &stream{client: c, limit: cfg.HeartbeatTimeout, opened: time.Now()}
+func (c *Client) open(ctx, era context.Context, cfg WatchConfig, epoch string, since uint64) (_ *stream, after time.Duration, err error) {
+	s := &stream{client: c, limit: cfg.HeartbeatTimeout, opened: time.Now()}
 	s.ctx, s.cancel = context.WithCancelCause(ctx)
 	s.unkick = context.AfterFunc(era, func() { s.cancel(errKicked) })
 	s.silent = time.AfterFunc(s.limit, func() { s.cancel(errSilent) })
@@ -76,7 +77,7 @@ func (c *Client) open(ctx, era context.Context, cfg WatchConfig, epoch string, s
 	if got, _, _ := mime.ParseMediaType(resp.Header.Get("Content-Type")); got != kind {
 		return nil, 0, notService(fmt.Sprintf("its watch stream is %q and not %s", clip(got), kind), nil)
 	}
-	s.r = bufio.NewReaderSize(resp.Body, 32<<10)
+	s.r = bufio.NewReaderSize(s, 32<<10)
 	s.opened = time.Now()
 	return s, 0, nil
 }
@@ -134,9 +135,8 @@ func (s *stream) readLine() ([]byte, error) {
 		s.line = nil
 	}
 	s.line = s.line[:0]
-	deadline := time.Now().Add(slowLine * s.limit)
+	s.due = time.Now().Add(slowLine * s.limit)
 	for {
-		s.silent.Reset(min(s.limit, time.Until(deadline)))
 		part, err := s.r.ReadSlice('\n')
 		if len(s.line)+len(part) > maxLine {
 			return nil, &protocolError{fmt.Sprintf("a line is longer than %d bytes", maxLine)}
@@ -149,6 +149,13 @@ func (s *stream) readLine() ([]byte, error) {
 			return nil, s.cause(err)
 		}
 	}
+}
+
+// Read is what the buffer fills itself with: each time the clock of silence
+// starts again, and never beyond what the line under way has left.
+func (s *stream) Read(p []byte) (int, error) {
+	s.silent.Reset(min(s.limit, time.Until(s.due)))
+	return s.body.Read(p)
 }
 
 // trimEnd drops the line's end and any spaces around.
