@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"strings"
 	"time"
 
@@ -95,8 +96,9 @@ func describeListen(r proxy.CheckResult) string {
 	if r.Listen != nil {
 		return r.Listen.Error()
 	}
-	texts := make([]string, len(r.Listening))
-	for i, a := range r.Listening {
+	at := slices.SortedFunc(slices.Values(r.Listening), netip.AddrPort.Compare)
+	texts := make([]string, len(at))
+	for i, a := range at {
 		texts[i] = a.String()
 	}
 	return "ok: " + strings.Join(texts, ", ")

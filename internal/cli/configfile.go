@@ -22,7 +22,8 @@ type configFile struct {
 // entry is one key with its values.
 type entry struct {
 	values []string
-	where  string // FILE:LINE
+	where  string   // FILE:LINE of the key
+	places []string // FILE:LINE of each value of a list
 }
 
 // lookup finds a key; a nil file has none.
@@ -110,7 +111,13 @@ func (f *configFile) take(s *settings, pair *ast.MappingValueNode) error {
 	if err != nil {
 		return wrong("", "%s: %s: %v", where, key, err)
 	}
-	f.entries[key] = entry{values: values, where: where}
+	e := entry{values: values, where: where}
+	if seq, ok := pair.Value.(*ast.SequenceNode); ok {
+		for _, item := range seq.Values {
+			e.places = append(e.places, fmt.Sprintf("%s:%d", f.path, lineOf(item)))
+		}
+	}
+	f.entries[key] = e
 	return nil
 }
 

@@ -65,6 +65,9 @@ func until(t, now time.Time) string {
 
 // span rounds a duration to its largest unit.
 func span(d time.Duration) string {
+	if d > time.Minute {
+		d = d.Round(time.Minute)
+	}
 	switch {
 	case d < time.Minute:
 		return fmt.Sprintf("%ds", int(d.Seconds()))

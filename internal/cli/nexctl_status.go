@@ -21,7 +21,7 @@ func showStatus(t *tables, st localapi.Status, now time.Time) {
 	switch {
 	case service == "":
 	case st.Service.Connected:
-		service += ", connected since " + ago(st.Service.Since, now)
+		service += ", connected for " + span(now.Sub(st.Service.Since))
 	default:
 		service += ", not connected"
 	}

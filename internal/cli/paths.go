@@ -48,15 +48,27 @@ func (p places) sockets(stateDir string) []string {
 // there is none: then the node runs without one.
 func (p places) daemonSocket(stateDir string) string {
 	for _, path := range p.sockets(stateDir) {
-		dir := filepath.Dir(path)
-		if dir != p.env("XDG_RUNTIME_DIR") && os.MkdirAll(dir, 0o700) != nil {
-			continue
-		}
-		if unix.Access(dir, unix.W_OK|unix.X_OK) == nil {
+		if canHold(filepath.Dir(path)) {
 			return path
 		}
 	}
 	return ""
+}
+
+// canHold reports whether files can be made in dir, or dir itself below the
+// nearest directory that is there. Nothing is made yet.
+func canHold(dir string) bool {
+	for {
+		info, err := os.Stat(dir)
+		if err == nil {
+			return info.IsDir() && unix.Access(dir, unix.W_OK|unix.X_OK) == nil
+		}
+		parent := filepath.Dir(dir)
+		if parent == dir {
+			return false
+		}
+		dir = parent
+	}
 }
 
 // clientSocket picks the first socket that is there, or the first place of all.

@@ -50,7 +50,7 @@ func (a *app) run(ctx context.Context, root *cobra.Command, args []string) int {
 	return err.Code
 }
 
-// usageTemplate is cobra's, with the exit codes behind it.
+// exitCodes stand in the help of every command.
 const exitCodes = `  0  done
   1  it failed while running
   2  the request was wrong: nothing was changed`
@@ -71,6 +71,7 @@ func (a *app) root(c *cobra.Command) *cobra.Command {
 // group makes c a command that only holds others: alone it prints its help and
 // the exit code is 2; an unknown command below it gets suggestions.
 func (a *app) group(c *cobra.Command) *cobra.Command {
+	c.SuggestionsMinimumDistance = 2
 	c.Args = func(cmd *cobra.Command, args []string) error {
 		if len(args) == 0 {
 			return nil

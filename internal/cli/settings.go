@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 
@@ -33,6 +34,7 @@ type setting struct {
 	written []string // on the command line
 	raws    []string // that won
 	source  string   // "--mtu", "NEXD_MTU", "FILE:3" or "default"
+	places  []string // "FILE:4" of each of raws, where they are from a list in the file
 }
 
 // Effective is a setting with its value and where the value came from.
@@ -72,10 +74,10 @@ func options[T any](s *settings, dst *[]T, name, kind, usage string, parse func(
 	st := s.add(&setting{name: name, kind: kind, usage: usage, many: true})
 	st.assign = func(raws []string) error {
 		values := make([]T, 0, len(raws))
-		for _, raw := range raws {
+		for i, raw := range raws {
 			v, err := parse(raw)
 			if err != nil {
-				return err
+				return &itemError{at: i, err: err}
 			}
 			values = append(values, v)
 		}
@@ -84,6 +86,15 @@ func options[T any](s *settings, dst *[]T, name, kind, usage string, parse func(
 	}
 	return st
 }
+
+// itemError is one wrong value among many.
+type itemError struct {
+	at  int
+	err error
+}
+
+func (e *itemError) Error() string { return e.err.Error() }
+func (e *itemError) Unwrap() error { return e.err }
 
 // toggle declares a flag that is on or off.
 func (s *settings) toggle(dst *bool, name, usage string) *setting {
@@ -178,7 +189,7 @@ func (st *setting) find(env func(string) string, file *configFile) {
 		return
 	}
 	if entry, ok := file.lookup(st.name); ok {
-		st.raws, st.source = entry.values, entry.where
+		st.raws, st.source, st.places = entry.values, entry.where, entry.places
 	}
 }
 
@@ -217,17 +228,24 @@ func (s *settings) settleSecrets() error {
 
 // wrong says which value, from which place, cannot be meant.
 func (st *setting) wrong(err error) error {
+	where, written := st.source, strings.Join(st.raws, " ")
+	var item *itemError
+	if errors.As(err, &item) {
+		written = st.raws[item.at]
+		if item.at < len(st.places) {
+			where = st.places[item.at]
+		}
+	}
 	if e, ok := asRuleError(err); ok {
-		return wrong(e.Hint, "%s: %s", st.source, ruleText(e))
+		return wrong(e.Hint, "%s: %s", where, ruleText(e))
 	}
 	if st.secret || strings.HasSuffix(st.name, "-file") {
 		return wrong("", "%s: %v", st.source, err)
 	}
-	where := st.source
 	if st.rank() == 1 {
 		where += ": " + st.name
 	}
-	return wrong("", "%s %q: %v", where, strings.Join(st.raws, " "), err)
+	return wrong("", "%s %q: %v", where, written, err)
 }
 
 // effective lists every setting that has a value.
@@ -235,7 +253,7 @@ func (s *settings) effective() []Effective {
 	var out []Effective
 	for _, st := range s.list {
 		v := strings.Join(st.raws, " ")
-		if v == "" || (st.source == "default" && st.def == "") {
+		if v == "" || st.name == "check" || (st.source == "default" && st.def == "") {
 			continue
 		}
 		if st.secret {
