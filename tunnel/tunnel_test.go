@@ -192,6 +192,8 @@ func TestChangedKeyAndRemoval(t *testing.T) {
 	a.SetPeers(nil)
 	a.expectChange("-" + fresh.Key.Hex())
 	a.know(b)
+	// This can take five seconds: WireGuard ignores a handshake whose timestamp
+	// is not 16 ms newer than the last one of the same peer.
 	a.send(b.addr, 7)
 	b.expect(7)
 	select {
