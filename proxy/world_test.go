@@ -7,7 +7,9 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"os"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -220,6 +222,9 @@ func parse(t *testing.T, lines ...string) []rules.Rule {
 func (w *world) apply(lines ...string) {
 	w.t.Helper()
 	w.engine.Apply(parse(w.t, lines...))
+	for i := range w.engine.Status() { // Run may have begun after Apply
+		w.eventually(i, "tried", func(s proxy.RuleStatus) bool { return s.Error != "not started yet" })
+	}
 }
 
 // status returns the status of the n-th rule.
@@ -252,23 +257,29 @@ func (w *world) listening(n int) {
 	w.eventually(n, "listening", func(s proxy.RuleStatus) bool { return s.State == proxy.StateListening })
 }
 
-// freePort returns a port nobody listens on, over IPv4 and IPv6 loopback.
+var lastPort atomic.Uint32
+
+func init() { lastPort.Store(uint32(os.Getpid()*37) % 18_000) }
+
+// freePort returns a port nobody listens on, below those that the kernel gives
+// to outgoing connections.
 func freePort(t testing.TB, network string) uint16 {
 	t.Helper()
-	if network == "udp" {
-		c, err := net.ListenPacket("udp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
+	for range 1000 {
+		port := 10_000 + uint16(lastPort.Add(1)%18_000)
+		at := fmt.Sprintf(":%d", port)
+		if network == "udp" {
+			if c, err := net.ListenPacket("udp", at); err == nil {
+				c.Close()
+				return port
+			}
+		} else if ln, err := net.Listen("tcp", at); err == nil {
+			ln.Close()
+			return port
 		}
-		defer c.Close()
-		return c.LocalAddr().(*net.UDPAddr).AddrPort().Port()
 	}
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer ln.Close()
-	return ln.Addr().(*net.TCPAddr).AddrPort().Port()
+	t.Fatal("no free port")
+	return 0
 }
 
 // ends is one rule of a direction with its client and its destination.
