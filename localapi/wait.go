@@ -110,7 +110,7 @@ func (s *Server) wait(w http.ResponseWriter, r *http.Request) {
 	case why == "":
 		reply(w, st)
 	case errors.Is(ctx.Err(), context.DeadlineExceeded):
-		refuse(w, &Problem{Message: fmt.Sprintf("not %s within %s: %s", cond, timeout, why), Status: http.StatusGatewayTimeout})
+		refuse(w, &Problem{Message: fmt.Sprintf("not %s in time: %s", cond, why), Status: http.StatusGatewayTimeout})
 	default:
 		refuse(w, &Problem{Message: fmt.Sprintf("not %s, and the daemon stops: %s", cond, why), Status: http.StatusServiceUnavailable})
 	}

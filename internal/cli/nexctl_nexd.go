@@ -130,7 +130,7 @@ func waitFor(ctx context.Context, client *localapi.Client, cond localapi.Conditi
 		case err == nil:
 			return nil
 		case errors.Is(err, context.DeadlineExceeded):
-			return failed("", "not %s within %s", cond, timeout)
+			return failed("", "not %s in time", cond)
 		case !errors.As(err, &absent):
 			return err
 		}
@@ -138,7 +138,7 @@ func waitFor(ctx context.Context, client *localapi.Client, cond localapi.Conditi
 		case <-time.After(50 * time.Millisecond):
 		case <-ctx.Done():
 			if errors.Is(ctx.Err(), context.DeadlineExceeded) {
-				return failed(absent.Hint(), "not %s within %s: %s", cond, timeout, absent.Error())
+				return failed(absent.Hint(), "not %s in time: %s", cond, absent.Error())
 			}
 			return ctx.Err()
 		}
