@@ -26,20 +26,20 @@ the variable, the variable over the file.`,
   nexd proxy --reg-key-file key.txt --ingress tcp:443:127.0.0.1:8080
   nexd proxy --egress tcp:5432:db:5432`,
 	}
-	root.AddCommand(a.proxyCommand(), a.serveCommand(), a.versionCommand())
+	root.AddCommand(a.proxyCommand(), a.serveCommand(), a.versionCommand("nexd"))
 	return a.root(root)
 }
 
 // versionCommand prints which build this is, in both programs.
-func (a *app) versionCommand() *cobra.Command {
+func (a *app) versionCommand(program string) *cobra.Command {
 	var format string
 	c := &cobra.Command{
 		Use:     "version",
 		Short:   "Print version, commit and Go version",
-		Example: "  nexd version\n  nexd version --output json",
+		Example: "  " + program + " version\n  " + program + " version --output json",
 		Args:    takes(),
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			return a.printBuild(cmd.Root().Name(), format, buildinfo.Get())
+		RunE: func(*cobra.Command, []string) error {
+			return a.printBuild(program, format, buildinfo.Get())
 		},
 	}
 	outputFlag(c, &format)

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"strings"
@@ -103,13 +104,28 @@ func flagError(cmd *cobra.Command, err error) error {
 		return err
 	}
 	hint := cmd.CommandPath() + " --help lists the flags"
-	if name, ok := strings.CutPrefix(err.Error(), "unknown flag: --"); ok {
+	var (
+		unknown *pflag.NotExistError
+		invalid *pflag.InvalidValueError
+	)
+	switch {
+	case errors.As(err, &unknown) && len(unknown.GetSpecifiedName()) > 1:
+		name := unknown.GetSpecifiedName()
 		var names []string
 		cmd.Flags().VisitAll(func(f *pflag.Flag) { names = append(names, f.Name) })
 		if near := nearest(name, names); near != "" {
 			hint = "did you mean --" + near + "?"
 		}
 		return wrong(hint, "unknown flag --%s for %s", name, cmd.CommandPath())
+	case errors.As(err, &invalid):
+		cause := errors.Unwrap(invalid)
+		if rule, ok := asRuleError(cause); ok {
+			return wrong(rule.Hint, "--%s: %s", invalid.GetFlag().Name, ruleText(rule))
+		}
+		if e := explain(cause); e.Hint != "" {
+			return wrong(e.Hint, "--%s: %s", invalid.GetFlag().Name, e.Message)
+		}
+		return wrong("", "--%s %q: %v", invalid.GetFlag().Name, invalid.GetValue(), cause)
 	}
 	return wrong(hint, "%s", err.Error())
 }

@@ -31,7 +31,7 @@ func newProxySettings(env func(string) string) *proxySettings {
 	declareNode(s, c)
 	option(s, &p.config, "config", "FILE", "YAML file of settings; SIGHUP reads it again", parseText)
 	p.log.declare(s)
-	s.toggle(&p.check, "check", "try every rule once, print the effective configuration, and end")
+	s.toggle(&p.check, "check", "try every rule once, print the effective configuration, and end").env = ""
 	return p
 }
 
@@ -39,9 +39,9 @@ func newProxySettings(env func(string) string) *proxySettings {
 func declareNode(s *settings, c *node.Config) {
 	option(s, &c.ServiceURL, "service-url", "URL", "control service; default: the one in the registration key", parseText)
 	s.hidden(&c.RegKey, "reg-key", "KEY", "registration key; needed once, then the device has its own credential", "the registration key")
-	option(s, &c.StateDir, "state-dir", "DIR", "where the device keeps its key, address and rules", parseText)
+	option(s, &c.StateDir, "state-dir", "DIR", "where the device keeps its key, address and rules; default: /var/lib/nexd for root, else ~/.local/state/nexd", parseText)
 	s.toggle(&c.Ephemeral, "ephemeral", "keep nothing on disk; the device leaves the mesh when it stops")
-	option(s, &c.UnixSocket, "unix-socket", "PATH", "where nexctl finds this daemon", parseText)
+	option(s, &c.UnixSocket, "unix-socket", "PATH", "where nexctl finds this daemon; default: /run/nexd/nexd.sock for root, else in XDG_RUNTIME_DIR or the state directory", parseText)
 	option(s, &c.Hostname, "hostname", "NAME", "name of the device; default: made from the host's", parseText)
 	option(s, &c.OnNameTaken, "on-name-taken", "WHAT", "when another device has the name: refuse, or number (NAME-2); default: refuse a --hostname, number the host's", oneOf(controlapi.NameRefuse, controlapi.NameNumber))
 	option(s, &c.RequestIP, "request-ip", "IP", "wanted IPv4 address in the mesh", parseAddr).env = "NEXD_REQUESTED_IP"

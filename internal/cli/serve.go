@@ -25,7 +25,7 @@ func newServeSettings(env func(string) string) *serveSettings {
 	option(s, &c.Listen, "listen", "ADDR:PORT", "HTTPS: the API", parseText).Default(":8443")
 	option(s, &c.STUNListen, "stun-listen", "ADDR:PORT", "UDP: STUN; off for none", parseText).Default(":3478")
 	option(s, &c.PublicURL, "public-url", "URL", "how devices reach the service: https://HOST:PORT; registration keys carry it; default: worked out from --listen", parseText)
-	option(s, &c.StateDir, "state-dir", "DIR", "where database, certificate and admin.json are kept", parseText)
+	option(s, &c.StateDir, "state-dir", "DIR", "where database, certificate and admin.json are kept; default: /var/lib/nexd for root, else ~/.local/state/nexd", parseText)
 	s.hidden(&c.DatabaseURL, "database-url", "URL", "database; default: SQLite in the state directory", "the database's URL")
 	option(s, &c.NetworkCIDR, "network-cidr", "CIDR", "IPv4 range of the mesh", parsePrefix).Default(control.DefaultCIDR.String())
 	option(s, &c.TLSCert, "tls-cert", "FILE", "certificate chain, PEM; default: a self-made one, pinned by every registration key", parseText)

@@ -119,7 +119,11 @@ func (st *setting) Default(raw string) *setting {
 // register adds the flags to a command's flag set.
 func (s *settings) register(fs *pflag.FlagSet) {
 	for _, st := range s.list {
-		f := fs.VarPF(st, st.name, "", fmt.Sprintf("%s [%s]", st.usage, st.env))
+		usage := st.usage
+		if st.env != "" {
+			usage += " [" + st.env + "]"
+		}
+		f := fs.VarPF(st, st.name, "", usage)
 		if st.bool {
 			f.NoOptDefVal = "true"
 		}
@@ -181,7 +185,7 @@ func (st *setting) find(env func(string) string, file *configFile) {
 		st.raws, st.source = st.written, "--"+st.name
 		return
 	}
-	if v := env(st.env); v != "" {
+	if v := env(st.env); st.env != "" && v != "" {
 		st.raws, st.source = []string{v}, st.env
 		if st.many {
 			st.raws = strings.Fields(v)
