@@ -171,7 +171,7 @@ func (f *follower) peers() []string {
 	return names
 }
 
-// lines counts what is logged.
+// lines keeps what is logged.
 type lines struct {
 	mu sync.Mutex
 	b  bytes.Buffer

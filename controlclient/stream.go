@@ -70,6 +70,9 @@ func (c *Client) open(ctx, era context.Context, cfg WatchConfig, epoch string, s
 		return nil, 0, s.cause(err)
 	}
 	s.body = resp.Body
+	if s.ctx.Err() != nil { // given up in the very moment of the answer
+		return nil, 0, context.Cause(s.ctx)
+	}
 	if err := checkStatus(resp); err != nil {
 		after, _ = retryAfter(resp, time.Now())
 		return nil, after, c.explain(err)

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net/http"
 	"runtime"
 	"slices"
@@ -397,5 +398,50 @@ func TestLeave(t *testing.T) {
 	}
 	if err := w.ended(); !errors.Is(err, controlclient.ErrDeleted) {
 		t.Errorf("watch ended with %v", err)
+	}
+}
+
+// A log is read by more people than a state directory; and one outage is one
+// line, not one per try.
+func TestLogsAreQuietAndKeepSecrets(t *testing.T) {
+	f := controlclienttest.NewFake(t)
+	var log lines
+	c := client(t, f, func(cfg *controlclient.Config) {
+		cfg.Log = slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	})
+	p := params("web")
+	f.Stop()
+	tries := 0
+	p.OnWait = func(error, time.Duration) {
+		if tries++; tries == 2 {
+			f.Start()
+		}
+	}
+	self, err := c.Join(within(t, 20*time.Second), p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := follow(t, c, self.Credential)
+	w.next(controlapi.EventSnapshot)
+	f.Stop()
+	for range 20 {
+		w.lost()
+	}
+	w.stop()
+	w.ended()
+	text := log.String()
+	for name, secret := range map[string]string{"registration key": p.RegKey, "credential": self.Credential, "private key": p.Private.Reveal()} {
+		if strings.Contains(text, secret) {
+			t.Errorf("the %s is in the log", name)
+		}
+	}
+	refused := 0
+	for line := range strings.Lines(text) {
+		if strings.Contains(line, "level=WARN") && strings.Contains(line, "refuses connections") {
+			refused++
+		}
+	}
+	if refused != 2 { // one of the join, one of the stream
+		t.Errorf("%d warnings of one outage each for join and stream:\n%s", refused, text)
 	}
 }
