@@ -74,7 +74,7 @@ func (s *Service) deleteRegKey(ctx context.Context, in *regKeyPath) (*struct{}, 
 func regKeyInfo(k store.RegKey) controlapi.RegKeyInfo {
 	return controlapi.RegKeyInfo{
 		ID: k.ID, Description: k.Description, SingleUse: k.SingleUse, Ephemeral: k.Ephemeral, Reclaim: k.Reclaim,
-		Tags: append([]string{}, k.Tags...), Created: k.Created.UTC(), Expires: utc(k.Expires), LastUsed: utc(k.LastUsed), Uses: k.Uses,
+		Tags: append([]string{}, k.Tags...), Created: utc(k.Created), Expires: utc(k.Expires), LastUsed: utc(k.LastUsed), Uses: k.Uses,
 	}
 }
 

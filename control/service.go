@@ -89,9 +89,11 @@ func (s *Service) open(ctx context.Context) error {
 	if s.lock, err = lockDir(s.cfg.StateDir); err != nil {
 		return err
 	}
-	if s.store, err = store.OpenSQLite(ctx, databasePath(&s.cfg), s.log); err != nil {
+	db, err := store.OpenSQLite(ctx, databasePath(&s.cfg), s.log)
+	if err != nil {
 		return err
 	}
+	s.store = db
 	if s.certs, err = openCertificates(&s.cfg); err != nil {
 		return err
 	}

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"fmt"
 	"net/http"
+	"path/filepath"
 	"sync"
 	"testing"
 	"time"
@@ -12,7 +13,6 @@ import (
 	"nexd/control/store/storetest"
 	"nexd/controlapi"
 	"nexd/key"
-	"path/filepath"
 )
 
 func names(ds []controlapi.Device) (out []string) {
@@ -169,7 +169,9 @@ func TestSlowReader(t *testing.T) {
 	}
 	payload := make([]byte, controlapi.MaxSignal)
 	eventually(t, "the slow reader is dropped", func() bool {
-		w.svc.hub.deliver(b.private.Public(), a.private.Public(), payload)
+		for range maxSignals {
+			w.svc.hub.deliver(b.private.Public(), a.private.Public(), payload)
+		}
 		return !w.svc.hub.connected(a.Device.ID)
 	})
 }
