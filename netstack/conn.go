@@ -45,9 +45,10 @@ type Conn struct {
 
 var _ net.Conn = (*Conn)(nil)
 
-func newConn(s *Stack, endpoint tcpip.Endpoint, events *waiter.Queue) *Conn {
+func newConn(s *Stack, endpoint tcpip.Endpoint, events *waiter.Queue, remote netip.AddrPort) *Conn {
 	c := &Conn{
 		stack: s, endpoint: endpoint, events: events,
+		local: new(net.TCPAddr), remote: net.TCPAddrFromAddrPort(remote),
 		done:         make(chan struct{}),
 		readDeadline: newDeadline(), writeDeadline: newDeadline(),
 	}
@@ -59,14 +60,12 @@ func newConn(s *Stack, endpoint tcpip.Endpoint, events *waiter.Queue) *Conn {
 	return c
 }
 
-// named fills in the addresses, once the endpoint has them.
-func (c *Conn) named() {
+// begin completes a connection that is established.
+func (c *Conn) begin() {
 	if f, err := c.endpoint.GetLocalAddress(); err == nil {
 		c.local = net.TCPAddrFromAddrPort(fromFull(f))
 	}
-	if f, err := c.endpoint.GetRemoteAddress(); err == nil {
-		c.remote = net.TCPAddrFromAddrPort(fromFull(f))
-	}
+	c.setKeepAlive(net.KeepAliveConfig{Enable: true}) // fails only if it has ended already
 }
 
 func channelEntry(mask waiter.EventMask) (waiter.Entry, <-chan struct{}) {

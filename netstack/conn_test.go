@@ -238,6 +238,28 @@ func TestListenerClose(t *testing.T) {
 	}
 }
 
+// A connection that is reset before anybody accepts it still has its names.
+func TestAcceptAfterReset(t *testing.T) {
+	a, b := netstacktest.Pair(t)
+	l, at := listen(t, b, netstacktest.B4)
+	client, err := a.DialTCP(testContext(t), at)
+	must(t, err)
+	must(t, write(client, "x"))
+	must(t, client.Reset())
+	_, err = a.Ping(testContext(t), netstacktest.B4) // the reset has arrived
+	must(t, err)
+	server, err := l.Accept()
+	must(t, err)
+	defer server.Close()
+	if got := server.RemoteAddr().(*net.TCPAddr).AddrPort().Addr(); got != netstacktest.A4 {
+		t.Errorf("remote %v", got)
+	}
+	server.SetDeadline(time.Now().Add(patience))
+	if _, err := io.Copy(io.Discard, struct{ io.Reader }{server}); !errors.Is(err, syscall.ECONNRESET) {
+		t.Errorf("%v", err)
+	}
+}
+
 func TestManyConns(t *testing.T) {
 	const conns = 1000
 	a, b := netstacktest.Pair(t)

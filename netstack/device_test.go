@@ -401,7 +401,7 @@ func TestAddressesChangeUnderLoad(t *testing.T) {
 	if s, err := l.Accept(); err == nil {
 		s.Close()
 	}
-	for _, wrong := range []string{"127.0.0.1", "224.0.0.1", "::", "0.0.0.0"} {
+	for _, wrong := range []string{"127.0.0.1", "224.0.0.1", "::", "0.0.0.0", "255.255.255.255"} {
 		if err := b.SetAddresses([]netip.Addr{netip.MustParseAddr(wrong)}); err == nil {
 			t.Errorf("%s is accepted", wrong)
 		}

@@ -41,7 +41,7 @@ func (s *Stack) dialTCP(ctx context.Context, to netip.AddrPort) (*Conn, error) {
 	if terr != nil {
 		return nil, errno(terr)
 	}
-	c := newConn(s, endpoint, events)
+	c := newConn(s, endpoint, events, to)
 	terr = endpoint.Connect(fullOf(to))
 	if _, started := terr.(*tcpip.ErrConnectStarted); started {
 		select {
@@ -64,8 +64,7 @@ func (s *Stack) dialTCP(ctx context.Context, to netip.AddrPort) (*Conn, error) {
 		c.Reset()
 		return nil, err
 	}
-	c.named()
-	c.setKeepAlive(net.KeepAliveConfig{Enable: true})
+	c.begin()
 	return c, nil
 }
 
@@ -74,7 +73,7 @@ func (s *Stack) dialTCP(ctx context.Context, to netip.AddrPort) (*Conn, error) {
 func checkRemote(to netip.AddrPort) error {
 	addr := to.Addr()
 	switch {
-	case !addr.IsValid(), addr.IsUnspecified(), addr.IsMulticast(), addr == netip.AddrFrom4([4]byte{255, 255, 255, 255}):
+	case !addr.IsValid(), addr.IsUnspecified(), addr.IsMulticast(), addr == broadcast4:
 		return syscall.ENETUNREACH
 	case addr.IsLoopback():
 		return syscall.EHOSTUNREACH

@@ -29,6 +29,9 @@
 // (Kernel WireGuard marks its packets CHECKSUM_UNNECESSARY for the same reason.)
 // Packets to be sent carry full checksums, as the other end may be any WireGuard.
 //
+// MTU. One for the whole stack now. gVisor's routes carry an MTU of their own, so
+// that one per peer can follow without a change of this package's shape.
+//
 // What it is not: it knows no peers, no keys and no policy, and opens no socket
 // of the host. It is the only package that knows gVisor.
 package netstack

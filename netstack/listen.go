@@ -102,16 +102,16 @@ func (l *listener) Accept() (net.Conn, error) {
 			return nil, l.fail(net.ErrClosed)
 		default:
 		}
-		endpoint, events, err := l.endpoint.Accept(nil)
+		var remote tcpip.FullAddress
+		endpoint, events, err := l.endpoint.Accept(&remote)
 		switch err.(type) {
 		case nil:
 			select { // there may be more, and others who wait
 			case l.acceptable <- struct{}{}:
 			default:
 			}
-			c := newConn(l.stack, endpoint, events)
-			c.named()
-			c.setKeepAlive(net.KeepAliveConfig{Enable: true})
+			c := newConn(l.stack, endpoint, events, fromFull(remote))
+			c.begin()
 			return c, nil
 		case *tcpip.ErrWouldBlock:
 		case *tcpip.ErrInvalidEndpointState: // closed by the stack

@@ -2,14 +2,17 @@ package netstack
 
 import (
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"net/netip"
 	"slices"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"golang.zx2c4.com/wireguard/tun"
+	"gvisor.dev/gvisor/pkg/log"
 	"gvisor.dev/gvisor/pkg/tcpip"
 	"gvisor.dev/gvisor/pkg/tcpip/header"
 	"gvisor.dev/gvisor/pkg/tcpip/network/ipv4"
@@ -30,7 +33,20 @@ const (
 	tcpBufferMin     = 4 << 10
 	tcpBufferDefault = 1 << 20
 	tcpBufferMax     = 4 << 20
+
+	// timeWait is how long an ended connection is remembered (RFC 9293 section
+	// 3.6.1 asks for twice the time a packet may live). It costs 7 KB, and packets
+	// do not live for minutes on a mesh; timestamps tell old ones apart as well.
+	timeWait = 10 * time.Second
 )
+
+var broadcast4 = netip.AddrFrom4([4]byte{255, 255, 255, 255})
+
+// gVisor writes to a logger of its own, on stderr unless told otherwise, and
+// packets from peers can make it do so. What is worth telling is in Stats.
+var quiet = sync.OnceFunc(func() {
+	log.SetTarget(&log.GoogleEmitter{Writer: &log.Writer{Next: io.Discard}})
+})
 
 // Stack is a TCP/IP stack behind a device. All methods may be called from many
 // goroutines.
@@ -54,6 +70,7 @@ func New(config Config) (*Stack, error) {
 	if err := config.validate(); err != nil {
 		return nil, err
 	}
+	quiet()
 	s := &Stack{log: config.Log, link: newLink(config.MTU)}
 	s.device = newDevice(s.link)
 	s.gvisor = stack.New(stack.Options{
@@ -102,9 +119,10 @@ func (s *Stack) configureTCP() tcpip.Error {
 	// A proxy's clients come back from the same few addresses: a connection in
 	// TIME_WAIT may be followed by a new one (RFC 6191).
 	reuse := tcpip.TCPTimeWaitReuseOption(tcpip.TCPTimeWaitReuseGlobal)
+	wait := tcpip.TCPTimeWaitTimeoutOption(timeWait)
 	send := tcpip.TCPSendBufferSizeRangeOption{Min: tcpBufferMin, Default: tcpBufferDefault, Max: tcpBufferMax}
 	receive := tcpip.TCPReceiveBufferSizeRangeOption{Min: tcpBufferMin, Default: tcpBufferDefault, Max: tcpBufferMax}
-	for _, option := range []tcpip.SettableTransportProtocolOption{&sack, &moderate, &reno, &reuse, &send, &receive} {
+	for _, option := range []tcpip.SettableTransportProtocolOption{&sack, &moderate, &reno, &reuse, &wait, &send, &receive} {
 		if err := set(option); err != nil {
 			return err
 		}
@@ -129,13 +147,13 @@ func (s *Stack) Addresses() []netip.Addr {
 
 // SetAddresses replaces the stack's own addresses. It may be called at any time:
 // listeners and connections on addresses that stay are not touched; connections
-// on an address that goes are aborted, and its listeners stay, silent until it
-// comes back.
+// on an address that goes are aborted, and its listeners and datagram sockets
+// stay, silent until it comes back. A wrong address changes nothing.
 func (s *Stack) SetAddresses(addresses []netip.Addr) error {
 	want := make([]netip.Addr, 0, len(addresses))
 	for _, addr := range addresses {
 		addr = addr.Unmap().WithZone("")
-		if !addr.IsValid() || addr.IsUnspecified() || addr.IsLoopback() || addr.IsMulticast() {
+		if !addr.IsValid() || addr.IsUnspecified() || addr.IsLoopback() || addr.IsMulticast() || addr == broadcast4 {
 			return fmt.Errorf("set mesh address %s: not a unicast address", addr)
 		}
 		if !slices.Contains(want, addr) {
@@ -158,13 +176,14 @@ func (s *Stack) SetAddresses(addresses []netip.Addr) error {
 	// once the stack can answer them.
 	kept := slices.DeleteFunc(slices.Clone(s.addresses), func(a netip.Addr) bool { return slices.Contains(gone, a) })
 	s.link.own.Store(&kept)
-	s.abortOn(gone)
+	s.abortOn(gone) // while the address is there to send a RST from
 	for _, addr := range gone {
 		if err := s.gvisor.RemoveAddress(nicID, toAddress(addr)); err != nil {
 			return fmt.Errorf("remove mesh address %s: %w", addr, errno(err))
 		}
 	}
 	s.addresses = kept
+	s.abortOn(gone) // what was made meanwhile
 	for _, addr := range want {
 		if slices.Contains(s.addresses, addr) {
 			continue
