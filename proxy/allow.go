@@ -17,9 +17,9 @@ type source struct {
 
 // source finds out who has an address; on the host that is nobody known.
 func (g *group) source(addr netip.Addr) source {
-	s := source{addr: addr}
+	s := source{addr: addr.WithZone("")}
 	if g.key.Direction == rules.Ingress {
-		s.name, s.tags, _ = g.e.cfg.Directory.Who(addr)
+		s.name, s.tags, _ = g.e.cfg.Directory.Who(s.addr)
 	}
 	return s
 }
@@ -40,8 +40,8 @@ func (s source) allowed(r *rule) bool {
 	})
 }
 
-// addrPortOf returns the address of a peer without zone or v4-in-v6 form; the
-// zero value for addresses that are not IP.
+// addrPortOf returns the address of a peer, never in v4-in-v6 form; the zero
+// value for addresses that are not IP.
 func addrPortOf(a net.Addr) netip.AddrPort {
 	var ap netip.AddrPort
 	switch a := a.(type) {
@@ -57,5 +57,5 @@ func addrPortOf(a net.Addr) netip.AddrPort {
 }
 
 func clean(ap netip.AddrPort) netip.AddrPort {
-	return netip.AddrPortFrom(ap.Addr().Unmap().WithZone(""), ap.Port())
+	return netip.AddrPortFrom(ap.Addr().Unmap(), ap.Port())
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"net"
 	"net/netip"
+	"slices"
 	"sync"
 
 	"nexd/rules"
@@ -53,6 +54,7 @@ func (e *Engine) checkListeners(rs []rules.Rule, results []CheckResult) {
 			for addr := range g.sockets {
 				o.at = append(o.at, netip.AddrPortFrom(addr, key.Port))
 			}
+			slices.SortFunc(o.at, netip.AddrPort.Compare)
 			seen[key] = o
 		}
 		results[i].Listening, results[i].Listen = o.at, o.err

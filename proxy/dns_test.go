@@ -28,11 +28,20 @@ type nameServer struct {
 
 func startNameServer(t *testing.T) *nameServer {
 	t.Helper()
-	pc, err := net.ListenPacket("udp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	var (
+		pc  net.PacketConn
+		ln  net.Listener
+		err error
+	)
+	for range 50 { // until a port is free for both
+		if pc, err = net.ListenPacket("udp", "127.0.0.1:0"); err != nil {
+			continue
+		}
+		if ln, err = net.Listen("tcp", pc.LocalAddr().String()); err == nil {
+			break
+		}
+		pc.Close()
 	}
-	ln, err := net.Listen("tcp", pc.LocalAddr().String())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -97,6 +97,7 @@ func TestEndWaitsForTransfers(t *testing.T) {
 		w.listening(0)
 		client := dialled(t, e.dial)
 		server := accepted(t, ln)
+		serve(t, ln, say("")) // the late ones
 		if _, err := io.WriteString(server, "first half, "); err != nil {
 			t.Fatal(err)
 		}

@@ -64,7 +64,7 @@ func (f *flow) run() {
 
 	conn, err := r.dial(func(ctx context.Context) (net.Conn, error) {
 		r.mu.Lock()
-		skip := r.failures
+		skip := r.skip
 		r.mu.Unlock()
 		return f.table.g.back.dialPacket(ctx, r.Target, skip)
 	})

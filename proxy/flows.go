@@ -159,7 +159,7 @@ func (t *flowTable) forget(f *flow) {
 		close(t.empty)
 	}
 	t.mu.Unlock()
-	f.rule.release(f.key.from.Addr())
+	f.rule.release(f.key.from.Addr().WithZone(""))
 }
 
 // all returns the present flows.

@@ -129,17 +129,13 @@ func (s wildcard4) close() error { return s.conn.Close() }
 
 type wildcard6 struct{ conn *ipv6.PacketConn }
 
-// read keeps the zone of link-local senders: without it there is no way back.
 func (s wildcard6) read(p []byte) (int, netip.AddrPort, netip.Addr, error) {
 	n, cm, from, err := s.conn.ReadFrom(p)
 	var to netip.Addr
 	if cm != nil {
 		to, _ = netip.AddrFromSlice(cm.Dst)
 	}
-	if udp, ok := from.(*net.UDPAddr); ok {
-		return n, udp.AddrPort(), to, err
-	}
-	return n, netip.AddrPort{}, to, err
+	return n, addrPortOf(from), to, err
 }
 
 func (s wildcard6) write(p []byte, to netip.AddrPort, from netip.Addr) error {

@@ -66,6 +66,7 @@ type rule struct {
 	partly      string // why it does not listen everywhere it should
 	destination string // why the destination cannot be reached
 	failures    int    // of the destination, in a row
+	skip        int    // failures of the destination ever: the next address of its name (udp)
 	retryAt     time.Time
 }
 
@@ -220,6 +221,7 @@ func (r *rule) destinationFailed(err error) {
 	r.stats.dialErrors.Add(1)
 	r.update(func() {
 		r.failures++
+		r.skip++
 		r.retryAt = time.Now().Add(backoff(r.failures))
 		r.destination = reason(err)
 	})
