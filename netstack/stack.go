@@ -64,7 +64,7 @@ type Stack struct {
 }
 
 // New makes a stack without addresses. gVisor's TCP starts one goroutine per
-// CPU; Close ends them.
+// CPU; Close ends them, and leaves none.
 func New(config Config) (*Stack, error) {
 	config = config.withDefaults()
 	if err := config.validate(); err != nil {

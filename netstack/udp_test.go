@@ -215,3 +215,23 @@ func TestPingThroughLoss(t *testing.T) {
 		t.Errorf("%v, %v", rtt, err)
 	}
 }
+
+func TestUDPDualStack(t *testing.T) {
+	a, b := netstacktest.Pair(t)
+	server, at := listenUDP(t, b, netip.IPv6Unspecified())
+	for _, f := range families {
+		client := dialUDP(t, a, netip.AddrPortFrom(f.b, at.Port()))
+		must(t, write(client, f.name))
+		buf := make([]byte, 10)
+		n, from, err := server.ReadFromAddrPort(buf)
+		if err != nil || string(buf[:n]) != f.name || from.Addr() != f.a {
+			t.Fatalf("%q from %v: %v", buf[:n], from, err)
+		}
+		if _, err := server.WriteToAddrPort([]byte("answer"), from); err != nil {
+			t.Fatal(err)
+		}
+		if n, err := client.Read(buf); err != nil || string(buf[:n]) != "answer" {
+			t.Fatalf("%q, %v", buf[:n], err)
+		}
+	}
+}
