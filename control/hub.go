@@ -63,6 +63,23 @@ type change struct {
 	line     []byte // the encoded event for those whose own record is not in it
 }
 
+func changeOf(c store.Changes) *change {
+	ch := &change{revision: c.Revision}
+	for _, d := range c.Upsert {
+		ch.delta.Upsert = append(ch.delta.Upsert, deviceOf(d))
+	}
+	for _, t := range c.Remove {
+		ch.delta.Remove = append(ch.delta.Remove, t.ID)
+	}
+	return ch
+}
+
+// encode makes the line once, for all streams.
+func (c *change) encode() (err error) {
+	c.line, err = encodeEvent(controlapi.Event{Type: controlapi.EventDelta, Revision: c.revision, Delta: &c.delta})
+	return err
+}
+
 func newHub(n store.Network, epoch string, st store.Store, cfg *Config, m *metrics, stun []string) *hub {
 	return &hub{
 		network: n, epoch: epoch, stun: stun, store: st, log: cfg.Log, metrics: m, queue: cfg.QueueLength,
@@ -143,18 +160,13 @@ func (h *hub) publish(ctx context.Context) error {
 
 // apply takes changes into the view and hands them to the streams.
 func (h *hub) apply(c store.Changes) {
-	ch := &change{revision: c.Revision}
-	for _, d := range c.Upsert {
-		ch.delta.Upsert = append(ch.delta.Upsert, deviceOf(d))
+	var ch *change
+	if !c.Whole {
+		ch = changeOf(c)
+		if err := ch.encode(); err != nil {
+			h.log.Error("membership change cannot be encoded", logkey.Revision, c.Revision, logkey.Err, err)
+		}
 	}
-	for _, t := range c.Remove {
-		ch.delta.Remove = append(ch.delta.Remove, t.ID)
-	}
-	line, err := encodeEvent(controlapi.Event{Type: controlapi.EventDelta, Revision: ch.revision, Delta: &ch.delta})
-	if err != nil {
-		h.log.Error("membership change cannot be encoded", logkey.Revision, c.Revision, logkey.Err, err)
-	}
-	ch.line = line
 
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -260,14 +272,7 @@ func (h *hub) resume(ctx context.Context, id, epoch string, since uint64) (contr
 	if epoch == h.epoch && since < now && since > 0 {
 		c, err := h.store.Changes(ctx, h.network.ID, since)
 		if err == nil && !c.Whole {
-			ch := &change{revision: c.Revision}
-			for _, d := range c.Upsert {
-				ch.delta.Upsert = append(ch.delta.Upsert, deviceOf(d))
-			}
-			for _, t := range c.Remove {
-				ch.delta.Remove = append(ch.delta.Remove, t.ID)
-			}
-			return ch.eventFor(id), true
+			return changeOf(c).eventFor(id), true
 		}
 	}
 	m, ok := h.snapshot(id)
@@ -294,7 +299,10 @@ func (c *change) indexOf(id string) int {
 
 func encodeEvent(e controlapi.Event) ([]byte, error) {
 	b, err := json.Marshal(e)
-	return append(b, '\n'), err
+	if err != nil {
+		return nil, err
+	}
+	return append(b, '\n'), nil
 }
 
 func deviceOf(d store.Device) controlapi.Device {

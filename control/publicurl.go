@@ -13,6 +13,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode"
 )
 
 // derivePublicURL guesses how devices reach a service that was not told: by
@@ -56,7 +57,8 @@ func certNames(publicURL, listen string) []string {
 			}
 			name = ip.WithZone("").String()
 		}
-		if name != "" {
+		// A certificate holds ASCII names only.
+		if name != "" && !strings.ContainsFunc(name, func(r rune) bool { return r > unicode.MaxASCII }) {
 			names = append(names, strings.ToLower(name))
 		}
 	}

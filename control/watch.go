@@ -153,6 +153,10 @@ func (o *eventWriter) line(line []byte, kind controlapi.EventType) error {
 	if _, err := o.w.Write(line); err != nil {
 		return err
 	}
+	if err := o.rc.Flush(); err != nil {
+		return err
+	}
 	o.metrics.events.WithLabelValues(string(kind)).Inc()
-	return o.rc.Flush()
+	// HTTP/2 ends a stream at its deadline even when nothing is being written.
+	return o.rc.SetWriteDeadline(time.Time{})
 }

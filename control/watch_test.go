@@ -174,6 +174,7 @@ func TestSlowReader(t *testing.T) {
 		}
 		return !w.svc.hub.connected(a.Device.ID)
 	})
+	c.Close() // or the server's goodbye waits for it
 }
 
 // Streams of HTTP/1.1 outlive every deadline of ordinary requests.
@@ -195,6 +196,18 @@ func TestStreamOverHTTP1(t *testing.T) {
 	}
 	c.Close()
 	eventually(t, "the stream ends with its client", func() bool { return !w.svc.hub.connected(a.Device.ID) })
+}
+
+// A stream lasts longer than the time for one write, however little is said.
+func TestQuietStreamLasts(t *testing.T) {
+	w := start(t, t.TempDir(), func(c *Config) { c.WriteTimeout = 30 * time.Millisecond; c.Heartbeat = 200 * time.Millisecond })
+	s := w.mustWatch(w.join(wish(w.regKey(controlapi.RegKeyRequest{}), "a")), "")
+	s.expect(controlapi.EventSnapshot)
+	for range 3 {
+		if e, ok := s.any(); !ok || e.Type != controlapi.EventHeartbeat {
+			t.Fatalf("in place of a heartbeat: %+v, %v", e, ok)
+		}
+	}
 }
 
 // Everybody sees everybody in the end, whoever joins and leaves meanwhile.
