@@ -48,11 +48,20 @@ func (p places) sockets(stateDir string) []string {
 // there is none: then the node runs without one.
 func (p places) daemonSocket(stateDir string) string {
 	for _, path := range p.sockets(stateDir) {
-		if canHold(filepath.Dir(path)) {
+		dir := filepath.Dir(path)
+		if dir == p.env("XDG_RUNTIME_DIR") && !isDir(dir) {
+			continue // made by the session, never by us
+		}
+		if canHold(dir) {
 			return path
 		}
 	}
 	return ""
+}
+
+func isDir(path string) bool {
+	info, err := os.Stat(path)
+	return err == nil && info.IsDir()
 }
 
 // canHold reports whether files can be made in dir, or dir itself below the
