@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"unique"
 )
 
 // Size is the length of both halves of a key, in bytes.
@@ -22,58 +23,80 @@ var ErrZero = errors.New("key is not set")
 const redacted = "(private key)"
 
 // Private is the secret half of a device's X25519 key (RFC 7748), clamped.
-// The zero value is not a key. It prints as a fixed word in every format;
-// [Private.Reveal] is the only way to its bytes as text.
-type Private struct{ k [Size]byte }
+// The zero value is not a key. It is comparable, and prints as a fixed word in
+// every format; [Private.Reveal] is the only way to its bytes as text.
+//
+// The bytes stand behind pointers, and equal keys behind the same ones: package
+// fmt calls no methods on unexported fields, so a struct that holds a Private
+// would show bytes held in place. It follows one pointer where the verb does
+// not fit, so there are two; what it shows is an address.
+type Private struct {
+	k unique.Handle[unique.Handle[[Size]byte]]
+}
 
 // NewPrivate makes a fresh key from the system's random source.
 func NewPrivate() Private {
-	var p Private
-	rand.Read(p.k[:]) // never fails: crypto/rand ends the process instead
-	p.clamp()
-	return p
+	var raw [Size]byte
+	rand.Read(raw[:]) // never fails: crypto/rand ends the process instead
+	return clamped(raw)
 }
 
 // ParsePrivate reads the base64 form WireGuard's tools use.
 func ParsePrivate(s string) (Private, error) {
-	raw, err := base64.StdEncoding.Strict().DecodeString(s)
-	if err != nil || len(raw) != Size {
+	raw, err := decode(s)
+	if err != nil {
 		// The text may be a secret with a typing error: it is not repeated.
 		return Private{}, fmt.Errorf("parse private key: want %d bytes in base64", Size)
 	}
-	var p Private
-	copy(p.k[:], raw)
-	if p.IsZero() {
+	if [Size]byte(raw) == [Size]byte{} {
 		return Private{}, fmt.Errorf("parse private key: %w", ErrZero)
 	}
-	p.clamp()
-	return p, nil
+	return clamped([Size]byte(raw)), nil
 }
 
-// clamp sets the bits RFC 7748 section 5 fixes, so that equal keys are equal bytes.
-func (p *Private) clamp() {
-	p.k[0] &= 248
-	p.k[31] = p.k[31]&127 | 64
+// clamped sets the bits RFC 7748 section 5 fixes, so that equal keys are equal bytes.
+func clamped(raw [Size]byte) Private {
+	raw[0] &= 248
+	raw[31] = raw[31]&127 | 64
+	return Private{unique.Make(unique.Make(raw))}
+}
+
+// bytes returns the raw key; all zero for the zero value.
+func (p Private) bytes() [Size]byte {
+	if p.IsZero() {
+		return [Size]byte{}
+	}
+	return p.k.Value().Value()
+}
+
+// x25519 returns the key in crypto/ecdh's form.
+func (p Private) x25519() *ecdh.PrivateKey {
+	raw := p.bytes()
+	priv, err := ecdh.X25519().NewPrivateKey(raw[:])
+	if err != nil {
+		panic("key: a 32-byte X25519 key was refused: " + err.Error())
+	}
+	return priv
 }
 
 // IsZero reports whether the key was never set.
 func (p Private) IsZero() bool { return p == Private{} }
 
 // Reveal returns the key in base64, for the state file alone.
-func (p Private) Reveal() string { return base64.StdEncoding.EncodeToString(p.k[:]) }
+func (p Private) Reveal() string {
+	raw := p.bytes()
+	return base64.StdEncoding.EncodeToString(raw[:])
+}
 
 // RevealHex returns the key in hexadecimal, for WireGuard's configuration protocol alone.
-func (p Private) RevealHex() string { return hex.EncodeToString(p.k[:]) }
+func (p Private) RevealHex() string {
+	raw := p.bytes()
+	return hex.EncodeToString(raw[:])
+}
 
 // Public returns the public half.
 func (p Private) Public() Public {
-	priv, err := ecdh.X25519().NewPrivateKey(p.k[:])
-	if err != nil {
-		panic("key: a 32-byte X25519 key was refused: " + err.Error())
-	}
-	var pub Public
-	copy(pub.k[:], priv.PublicKey().Bytes())
-	return pub
+	return Public{k: [Size]byte(p.x25519().PublicKey().Bytes())}
 }
 
 // Derive returns a 32-byte secret that only the holders of the two private keys
@@ -85,15 +108,11 @@ func (p Private) Derive(peer Public, label string) ([32]byte, error) {
 	if p.IsZero() || peer.IsZero() {
 		return out, ErrZero
 	}
-	priv, err := ecdh.X25519().NewPrivateKey(p.k[:])
-	if err != nil {
-		return out, fmt.Errorf("derive: %w", err)
-	}
 	pub, err := ecdh.X25519().NewPublicKey(peer.k[:])
 	if err != nil {
 		return out, fmt.Errorf("derive: %w", err)
 	}
-	secret, err := priv.ECDH(pub)
+	secret, err := p.x25519().ECDH(pub)
 	if err != nil {
 		return out, fmt.Errorf("derive: %w", err)
 	}

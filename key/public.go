@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"encoding/hex"
 	"fmt"
+	"strings"
 )
 
 // Public is a device's X25519 public key. The zero value is no key.
@@ -12,8 +13,8 @@ type Public struct{ k [Size]byte }
 
 // ParsePublic reads the base64 form (44 characters) WireGuard's tools use.
 func ParsePublic(s string) (Public, error) {
-	raw, err := base64.StdEncoding.Strict().DecodeString(s)
-	if err != nil || len(raw) != Size {
+	raw, err := decode(s)
+	if err != nil {
 		return Public{}, fmt.Errorf("parse public key %q: want %d bytes in base64", clip(s), Size)
 	}
 	return PublicFromBytes(raw)
@@ -31,10 +32,23 @@ func PublicFromBytes(raw []byte) (Public, error) {
 	return p, nil
 }
 
+// decode reads the one base64 text of a key: strictly, and without the line
+// breaks that encoding/base64 passes over.
+func decode(s string) ([]byte, error) {
+	if len(s) != base64.StdEncoding.EncodedLen(Size) {
+		return nil, fmt.Errorf("%d characters", len(s))
+	}
+	raw, err := base64.StdEncoding.Strict().DecodeString(s)
+	if err == nil && len(raw) != Size {
+		err = fmt.Errorf("%d bytes", len(raw))
+	}
+	return raw, err
+}
+
 // clip keeps foreign text in an error short.
 func clip(s string) string {
 	if len(s) > 64 {
-		return s[:64] + "…"
+		return strings.ToValidUTF8(s[:64], "") + "…"
 	}
 	return s
 }
