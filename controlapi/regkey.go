@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"strconv"
 	"strings"
 )
 
@@ -84,13 +85,41 @@ func ParseServiceURL(s string) (string, error) {
 	u, err := url.Parse(s)
 	switch {
 	case err != nil:
-		return "", fmt.Errorf("service URL %q: want https://HOST:PORT", s)
-	case u.Scheme == "http":
-		return "", fmt.Errorf("service URL %q is not encrypted: use https://%s", s, u.Host)
-	case u.Scheme != "https" || u.Hostname() == "":
-		return "", fmt.Errorf("service URL %q: want https://HOST:PORT", s)
-	case u.User != nil || u.RawQuery != "" || u.Fragment != "":
-		return "", fmt.Errorf("service URL %q: want https://HOST:PORT with nothing behind it", s)
+		return "", fmt.Errorf("service URL %q: want https://HOST:PORT", shown(s))
+	case u.Scheme == "http" && u.User == nil:
+		return "", fmt.Errorf("service URL %q is not encrypted: use https://%s", shown(s), shown(u.Host))
+	case u.Scheme != "https" || u.Hostname() == "" || !portFits(u.Port()):
+		return "", fmt.Errorf("service URL %q: want https://HOST:PORT", shown(s))
+	case u.User != nil || u.RawQuery != "" || u.ForceQuery || u.Fragment != "":
+		return "", fmt.Errorf("service URL %q: want https://HOST:PORT with nothing behind it", shown(s))
 	}
 	return strings.TrimRight(u.String(), "/"), nil
+}
+
+// portFits reports whether text is a port, or absent.
+func portFits(text string) bool {
+	if text == "" {
+		return true
+	}
+	port, err := strconv.ParseUint(text, 10, 16)
+	return err == nil && port != 0
+}
+
+// shown makes a mistyped URL fit for an error: short, and without a password.
+func shown(s string) string {
+	scheme, rest, ok := strings.Cut(s, "//")
+	if !ok {
+		scheme, rest = "", s
+	} else {
+		scheme += "//"
+	}
+	if at := strings.LastIndexByte(rest, '@'); at >= 0 {
+		rest = "…" + rest[at:]
+	}
+	s = scheme + rest
+	const most = 200
+	if len(s) > most {
+		s = strings.ToValidUTF8(s[:most], "") + "…"
+	}
+	return s
 }
