@@ -64,11 +64,11 @@ func (g *group) admit(c net.Conn) {
 
 // refuse resets a connection, and counts it at the first rule that could have taken it.
 func (g *group) refuse(c net.Conn, src source, why refusal, order []*rule) {
-	duplex.Abort(c)
 	if len(order) == 0 {
 		order = *g.rules.Load()
 	}
 	order[0].refused(why)
+	duplex.Abort(c)
 	if g.e.refusals.Allow() {
 		g.e.log.Debug("connection refused", logkey.Rule, order[0].id.text,
 			logkey.Addr, src.addr, logkey.Peer, src.name, logkey.Reason, string(why))

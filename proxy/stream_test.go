@@ -58,7 +58,7 @@ func TestHalfClose(t *testing.T) {
 
 func TestBigTransfer(t *testing.T) {
 	bothDirections(t, func(t *testing.T, w *world, e ends) {
-		const size = 32 << 20
+		const size = 16 << 20
 		ln := listened(t, e.listen)
 		want := sha256.New()
 		serve(t, ln, func(c net.Conn) {
