@@ -21,6 +21,9 @@ func (m *machine) answered(now time.Time, addr netip.AddrPort, rtt time.Duration
 		m.become(Direct, now)
 	case m.state == Suspect:
 		m.adopt(now, t, "the path before it is silent")
+	case t.n == 1 && m.sent.After(m.heard()) && now.Sub(m.heard()) > minRTO:
+		// A new address answers while the path is silent: the peer's NAT made another mapping.
+		m.adopt(now, t, "the peer's address changed")
 	case !m.asked.IsZero() && now.Sub(m.heard()) > silence+minRTO && now.Sub(m.asked) > m.rto():
 		m.adopt(now, t, "the path before it is silent")
 	case now.Before(m.settled):

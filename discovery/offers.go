@@ -179,13 +179,10 @@ func (a *Agent) handleOffer(s signal) {
 }
 
 // filter drops candidates that must not be probed, and those that are ourselves.
-// Loopback counts only when it is all we have, or the peer is evidently on this
-// machine: it names an address of ours.
+// Loopback counts only when we offer it ourselves: a peer that has nothing else
+// then is on this machine, and no other may aim us at what listens there.
 func (a *Agent) filter(in []candidate) []candidate {
 	loopback := a.net.loopback()
-	for _, c := range in {
-		loopback = loopback || c.Kind == host && !c.Addr.Addr().IsLoopback() && a.net.has(c.Addr.Addr())
-	}
 	var out []candidate
 	for _, c := range in {
 		c.Addr = unmap(c.Addr)
