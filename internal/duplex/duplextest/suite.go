@@ -174,7 +174,7 @@ func bothWays(t *testing.T, r *rig) {
 
 func big(t *testing.T, r *rig) {
 	r.start(0, true, false)
-	const size = 4 << 20 // many times what the buffers of a path hold
+	const size = 4 << 20
 	type sum = [sha256.Size]byte
 	send := func(c net.Conn, seed uint64) <-chan sum {
 		out := make(chan sum, 1)
