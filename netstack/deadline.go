@@ -22,16 +22,6 @@ func (d *deadline) wait() <-chan struct{} {
 	return d.passed
 }
 
-// expired reports whether the deadline has passed.
-func (d *deadline) expired() bool {
-	select {
-	case <-d.wait():
-		return true
-	default:
-		return false
-	}
-}
-
 // set moves the deadline; the zero time removes it.
 func (d *deadline) set(t time.Time) {
 	d.mu.Lock()
