@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 
 	"nexd/controlapi"
 	"nexd/localapi"
@@ -71,7 +72,9 @@ func explain(err error) *Error {
 	case errors.As(err, &remote):
 		return failed(remote.Hint, "%s", err.Error())
 	case errors.As(err, &hinted):
-		return failed(hinted.Hint(), "%s", err.Error())
+		// Some say what to do in the message, too: once is enough.
+		hint := hinted.Hint()
+		return failed(hint, "%s", strings.Replace(err.Error(), ": "+hint, "", 1))
 	case errors.Is(err, context.Canceled):
 		return failed("", "interrupted")
 	}
