@@ -9,8 +9,9 @@
 //   - [Nexd] and [Nexctl] are the programs; program.go runs their command trees.
 //   - [Error] is the only kind of error a person sees; errors.go makes it.
 //   - settings.go: one setting, whether it is written as a flag, a variable or a
-//     line of the config file, and where its value came from. configfile.go reads
-//     that file, hoist.go lets flags stand before the command.
+//     line of the config file; resolve.go: which of them wins, and where the value
+//     came from. configfile.go reads the file, hoist.go lets flags stand before
+//     the command.
 //   - proxy.go, serve.go: the daemons; daemon.go has their signals, reload.go SIGHUP.
 //   - nexctl.go and the files named after it: questions to the daemon and the service.
 //   - output.go, human.go: tables, JSON and YAML.
