@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -204,11 +205,10 @@ func TestLyingSTUNServer(t *testing.T) {
 		lies := []string{"127.0.0.1:1", "100.64.0.1:1", "224.0.0.1:1", "203.0.113.99:7"}
 		site := w.net.NewSite("198.51.100.66", public)
 		var h *simnet.Host
-		n := 0
+		var n atomic.Int32
 		h = site.NewHost("198.51.100.66:3478", func(b []byte, from netip.AddrPort) {
 			if m, err := stunwire.Parse(b); err == nil {
-				h.Send(stunwire.AppendSuccess(nil, m.ID, netip.MustParseAddrPort(lies[n%len(lies)]), true), from)
-				n++
+				h.Send(stunwire.AppendSuccess(nil, m.ID, netip.MustParseAddrPort(lies[int(n.Add(1))%len(lies)]), true), from)
 			}
 		})
 		w.stun = []string{"198.51.100.66:3478"}
@@ -265,7 +265,7 @@ func TestForgottenMember(t *testing.T) {
 		a.direct(b, 5*time.Second)
 		a.agent.SetPeers(nil)
 		time.Sleep(time.Second)
-		if a.paths[b.pub].IsValid() || a.agent.Peer(b.pub).State != Idle {
+		if a.path(b).IsValid() || a.agent.Peer(b.pub).State != Idle {
 			t.Error("the path of a former member stays")
 		}
 		before := a.agent.Stats().Answers

@@ -137,9 +137,7 @@ func (b *inbox) serverNames() []string {
 func (a *Agent) takeInbox(resolveAt *time.Time) {
 	a.mu.Lock()
 	wants, peers, newPeers, newSTUN := a.wants, a.peerList, a.newPeers, a.newSTUN
-	if len(wants) > 0 {
-		a.wants = make(map[key.Public]struct{})
-	}
+	a.wants = make(map[key.Public]struct{})
 	a.peerList, a.newPeers, a.newSTUN = nil, false, false
 	a.mu.Unlock()
 

@@ -123,12 +123,15 @@ func (n *simNode) start(options ...option) {
 	for _, o := range options {
 		o(&c)
 	}
-	n.agent = New(c)
-	n.agent.interfaces = func(func(netip.Addr) bool) ([]localAddr, error) {
+	agent := New(c)
+	agent.interfaces = func(func(netip.Addr) bool) ([]localAddr, error) {
 		n.mu.Lock()
 		defer n.mu.Unlock()
 		return n.addrs, nil
 	}
+	n.mu.Lock()
+	n.agent = agent
+	n.mu.Unlock()
 	n.w.mu.Lock()
 	n.w.nodes[n.pub] = n
 	var all []key.Public
@@ -136,14 +139,27 @@ func (n *simNode) start(options ...option) {
 		all = append(all, k)
 	}
 	for _, x := range n.w.nodes {
-		x.agent.SetPeers(all)
+		x.current().SetPeers(all)
 	}
 	n.w.mu.Unlock()
 	var ctx context.Context
 	ctx, n.cancel = context.WithCancel(context.Background())
 	n.done = make(chan error, 1)
-	agent := n.agent
 	go func() { n.done <- agent.Run(ctx) }()
+}
+
+// current is the agent of the node's present life.
+func (n *simNode) current() *Agent {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.agent
+}
+
+// path is what the agent last told.
+func (n *simNode) path(peer *simNode) netip.AddrPort {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.paths[peer.pub]
 }
 
 func (n *simNode) stop() {
@@ -182,13 +198,13 @@ func (n *simNode) signal(_ context.Context, to key.Public, sealed []byte) error 
 		return errors.New("not delivered")
 	}
 	time.Sleep(n.w.net.Delay)
-	x.agent.HandleSignal(n.pub, sealed)
+	x.current().HandleSignal(n.pub, sealed)
 	return nil
 }
 
 func (n *simNode) deliver(b []byte, from netip.AddrPort) {
 	if stunwire.Is(b) {
-		n.agent.HandleSTUN(b, from)
+		n.current().HandleSTUN(b, from)
 		return
 	}
 	peer, err := key.PublicFromBytes(b[4:36])
