@@ -8,6 +8,7 @@
 //   - [Signal]: what one member has the service pass to another.
 //   - [Problem]: how a request is refused.
 //   - [RegKeyInfo], [DeviceInfo], ...: what an administrator sees.
+//   - [Health]: what /healthz and /readyz answer.
 //
 // Paths, all below the service's URL:
 //
@@ -23,6 +24,8 @@
 //	GET    /v1/devices/{device}   -> DeviceInfo                admin
 //	PATCH  /v1/devices/{device}   DeviceUpdate -> DeviceInfo   admin
 //	DELETE /v1/devices/{device}                                admin
+//	GET    /healthz, /readyz -> Health                         anyone
+//	GET    /metrics, /openapi.json                             anyone
 //
 // {device} is an id or a name. Devices and administrators authenticate with
 // "Authorization: Bearer TOKEN". Times are RFC 3339 in UTC.
