@@ -44,6 +44,9 @@ func (d *daemonFlags) client() (*localapi.Client, error) {
 	if path == "" {
 		path = d.app.places().clientSocket()
 	}
+	if path == "" {
+		return nil, wrong("name it with --unix-socket PATH or NEXD_UNIX_SOCKET", "where the daemon's socket is cannot be guessed")
+	}
 	if err := localapi.CheckSocketPath(path); err != nil {
 		return nil, err
 	}
