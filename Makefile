@@ -1,0 +1,65 @@
+# The verbs of this repository; continuous integration (.ci/run) calls the same.
+#
+#   build  bin/nexd and bin/nexctl: static, and the same bytes from the same commit and Go
+#   demo   the main job on this machine; KEEP=1 leaves it running
+#   test   install what tests need, build, vet, and every test, with real programs too
+#   race   the tests of the packages under the race detector; PACKAGES=./proxy narrows it
+#   fuzz   every fuzz target in turn for FUZZTIME (30s) each; FUZZ=ParseRule narrows it
+#   bench  nexd beside plain proxies and the stock netstack; BENCHFLAGS='-rounds 1'
+#   lint   format, vet and staticcheck, as pinned in tools.mod
+#   fmt    format the Go files
+#   clean  remove what the above made
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := build
+
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
+COMMIT  ?= $(shell git rev-parse HEAD 2>/dev/null || echo unknown)
+LDFLAGS := -s -w -X nexd/internal/buildinfo.version=$(VERSION) -X nexd/internal/buildinfo.commit=$(COMMIT)
+GOBUILD := CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags '$(LDFLAGS)'
+
+GO       := go
+TOOL     := go tool -modfile=tools.mod
+GOFILES   = $$(git ls-files --cached --others --exclude-standard '*.go' | while read -r f; do if [ -f "$$f" ]; then echo "$$f"; fi; done)
+# Tests with real programs are apart: they are never cached, and want the machine to themselves.
+PACKAGES ?= $$($(GO) list ./... | grep -v '^nexd/test\b')
+
+.PHONY: build demo test race fuzz bench lint fmt clean
+
+build:
+	@mkdir -p bin
+	$(GOBUILD) -o bin/ ./cmd/nexd ./cmd/nexctl
+
+demo: build
+	KEEP=$(KEEP) examples/demo.sh
+
+test: build
+	test/setup.sh
+	$(GO) vet ./...
+	$(GO) test -timeout 10m $(PACKAGES)
+	NEXD_TEST_BIN=$(CURDIR)/bin $(GO) test -count=1 -timeout 30m ./test/...
+
+race:
+	CGO_ENABLED=1 $(GO) test -race -timeout 20m $(PACKAGES)
+
+fuzz:
+	test/fuzz.sh
+
+bench: build
+	CGO_ENABLED=0 $(GO) build -C test/bench -trimpath -o $(CURDIR)/bin/bench .
+	bin/bench -nexd bin/nexd -nexctl bin/nexctl $(BENCHFLAGS)
+
+lint:
+	@unformatted=$$($(TOOL) gofumpt -l $(GOFILES)); \
+	if [ -n "$$unformatted" ]; then printf 'not formatted (make fmt):\n%s\n' "$$unformatted"; exit 1; fi
+	for script in .ci/run $$(git ls-files '*.sh'); do bash -n "$$script"; done
+	$(GO) vet ./...
+	$(TOOL) staticcheck ./...
+	cd test/bench && $(GO) vet ./...
+
+fmt:
+	$(TOOL) gofumpt -w $(GOFILES)
+
+clean:
+	rm -rf bin tmp coverage.out
