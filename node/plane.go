@@ -69,6 +69,7 @@ func (n *Node) buildPlane(data state.Data, port uint16) (_ *plane, err error) {
 		Log: n.log, Port: port,
 		OnSTUN:   func(pkt []byte, from netip.AddrPort) { p.agent.HandleSTUN(pkt, from) },
 		OnNoPath: func(peer key.Public) { p.agent.Want(peer) },
+		OnHeard:  func(peer key.Public) { p.tunnel.Activate(peer) },
 	})
 	p.tunnel, err = tunnel.New(tunnel.Config{
 		Private: data.PrivateKey, Device: p.stack.Device(), Bind: p.bind, Log: n.log,

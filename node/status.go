@@ -8,7 +8,6 @@ import (
 
 	"nexd/controlapi"
 	"nexd/internal/buildinfo"
-	"nexd/internal/logkey"
 	"nexd/key"
 	"nexd/localapi"
 	"nexd/rules"
@@ -37,8 +36,7 @@ func (n *Node) setState(s string) {
 func (n *Node) service(connected bool, err error) {
 	n.mu.Lock()
 	l := &n.life
-	was := l.connected
-	if was != connected || l.since.IsZero() {
+	if l.connected != connected || l.since.IsZero() {
 		l.since = time.Now()
 	}
 	l.connected, l.err = connected, err
@@ -51,14 +49,7 @@ func (n *Node) service(connected bool, err error) {
 			l.state = localapi.StateRunning
 		}
 	}
-	url := l.url
 	n.mu.Unlock()
-	switch {
-	case connected && !was:
-		n.log.Info("connected to the service", logkey.URL, url)
-	case was && !connected:
-		n.log.Warn("lost the service: the mesh goes on with what is known", logkey.URL, url, logkey.Err, err)
-	}
 	n.changed.notify()
 }
 

@@ -78,6 +78,8 @@ func (n *Node) Start(name string, cmd *exec.Cmd) *Proc {
 	n.c.t.Helper()
 	p := &Proc{Name: name, t: n.c.t, cmd: cmd, done: make(chan struct{})}
 	cmd.Stdout, cmd.Stderr = p, p
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // Kill ends its children, too
+	cmd.WaitDelay = 2 * time.Second
 	if err := cmd.Start(); err != nil {
 		n.c.t.Fatalf("start %s: %v", name, err)
 	}
@@ -127,9 +129,9 @@ func (p *Proc) Signal(s syscall.Signal) {
 	}
 }
 
-// Kill is kill -9; it returns when the process is gone.
+// Kill is kill -9 of the program and its children; it returns when it is gone.
 func (p *Proc) Kill() {
-	p.cmd.Process.Kill()
+	syscall.Kill(-p.PID(), syscall.SIGKILL)
 	<-p.done
 }
 

@@ -12,7 +12,7 @@ import (
 // TestHalfClose: `nc -N` closes its sending side at the end of its input and
 // still gets the answer, whichever side asks and whichever side ends first.
 func TestHalfClose(t *testing.T) {
-	cluster.Need(t, "nc", "sha256sum")
+	cluster.Need(t, "nc", "socat", "ss", "sha256sum")
 	p := newPair(t,
 		[]string{"--ingress", "tcp:7000:127.0.0.1:7000", "--ingress", "tcp:7001:127.0.0.1:7001"},
 		[]string{"--egress", "tcp:7000:server:7000", "--egress", "tcp:7001:server:7001"})
@@ -22,8 +22,8 @@ func TestHalfClose(t *testing.T) {
 
 	// The client ends first: the server reads the question to its end, and only
 	// then answers into a connection whose other half is closed.
-	p.server.Start("answering server", p.server.Command("sh", "-c", fmt.Sprintf(
-		`mkfifo %[1]s/pipe; nc -N -l 127.0.0.1 7000 <%[1]s/pipe | { sha256sum >%[1]s/heard; cat %[1]s/answer; } >%[1]s/pipe`, dir)))
+	p.server.Start("answering server", p.server.Command("socat", "-t", "60", "TCP-LISTEN:7000,bind=127.0.0.1,reuseaddr",
+		fmt.Sprintf("SYSTEM:sha256sum >%[1]s/heard; cat %[1]s/answer", dir)))
 	awaitListener(t, p.server, 7000)
 	p.client.RunFor(time.Minute, "sh", "-c", fmt.Sprintf(`nc -N 127.0.0.1 7000 <%[1]s/question >%[1]s/got`, dir))
 	sameSum(t, p.server, dir+"/answer", dir+"/got")

@@ -64,7 +64,7 @@ func TestUnprivileged(t *testing.T) {
 		t.Fatal(err)
 	}
 	cmd := client.Command("unshare", "-m", "--propagation", "private", "sh", "-c", fmt.Sprintf(
-		`mount --bind %[1]s %[1]s && mount -o remount,bind,ro %[1]s && exec env -i NEXD_REG_KEY="$KEY" NEXD_EGRESS="tcp:7007:server:7" chroot --userspec=123456:123456 --groups= %[1]s /nexd proxy --ephemeral --hostname client`, root))
+		`mount --bind %[1]s %[1]s && mount -o remount,bind,ro %[1]s && exec env -i PATH="$PATH" NEXD_REG_KEY="$KEY" NEXD_EGRESS="tcp:7007:server:7" chroot --userspec=123456:123456 --groups= %[1]s /nexd proxy --ephemeral --hostname client`, root))
 	cmd.Env = append(os.Environ(), "KEY="+key)
 	scratch := client.Start("nexd proxy in a read-only root", cmd)
 	cluster.Until(t, 20*time.Second, "traffic from the read-only root", func() error { return ask(client, 7007, "hello") })
@@ -182,12 +182,12 @@ func TestServiceKilledWhileJoining(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	var list controlapi.DeviceList
+	var list []controlapi.DeviceInfo
 	if err := json.Unmarshal([]byte(svc.Ctl("device", "list", "--output", "json")), &list); err != nil {
 		t.Fatal(err)
 	}
 	seen := map[string]bool{}
-	for _, d := range list.Devices {
+	for _, d := range list {
 		for _, a := range d.Addresses {
 			if seen[a.String()] {
 				t.Errorf("address %s is given twice", a)
@@ -199,8 +199,8 @@ func TestServiceKilledWhileJoining(t *testing.T) {
 		}
 		seen[d.Name] = true
 	}
-	if len(list.Devices) != devices {
-		t.Errorf("%d devices, want %d", len(list.Devices), devices)
+	if len(list) != devices {
+		t.Errorf("%d devices, want %d", len(list), devices)
 	}
 }
 
