@@ -173,8 +173,14 @@ func TestPrivateNeverPrints(t *testing.T) {
 	}
 	h := holder{p, []key.Private{p}}
 	for _, value := range []any{
-		p, &p, h, &h, []key.Private{p}, map[string]key.Private{"k": p}, map[key.Private]int{p: 1},
-		struct{ P key.Private }{p}, struct{ P *key.Private }{&p}, fmt.Errorf("with %v", p), [1]any{p},
+		p, &p, h, &h,
+		[]key.Private{p},
+		map[string]key.Private{"k": p},
+		map[key.Private]int{p: 1},
+		struct{ P key.Private }{p},
+		struct{ P *key.Private }{&p},
+		fmt.Errorf("with %v", p),
+		[1]any{p},
 	} {
 		for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%X", "% x", "%d", "%o", "%b", "%c", "%U", "%t", "%e", "%08.3f", "%p"} {
 			check(fmt.Sprintf("%s of %T", verb, value), fmt.Sprintf(verb, value))
