@@ -21,8 +21,8 @@ func TestEphemeral(t *testing.T) {
 	ks.expect(controlapi.EventDelta)
 	s := w.mustWatch(d, "")
 	s.expect(controlapi.EventSnapshot)
-	s.stop()
 	begin := time.Now()
+	s.stop()
 	if e := ks.expect(controlapi.EventDelta); len(e.Delta.Remove) != 1 || e.Delta.Remove[0] != d.Device.ID {
 		t.Errorf("in place of the end of the lease: %+v", e.Delta)
 	}
