@@ -27,6 +27,9 @@ func (n *Node) startAPI(ctx context.Context, tasks *errgroup.Group) error {
 		if err != nil {
 			return &UsageError{Message: "--unix-socket: " + err.Error(), Hint: "give a shorter --unix-socket, below /run for instance"}
 		}
+		if err := srv.Listen(ctx); err != nil {
+			return err
+		}
 		tasks.Go(func() error { return srv.Run(ctx) })
 	}
 	if n.cfg.OpsListen != "" {

@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"os"
+	"path/filepath"
 	"sync"
 	"time"
 
@@ -72,16 +74,38 @@ func New(cfg Config) (*Node, error) {
 	}
 	n := &Node{cfg: cfg, log: cfg.Log}
 	n.life = lifecycle{state: localapi.StateStarting}
-	var err error
 	if cfg.Ephemeral {
 		n.store = state.Memory()
-	} else if n.store, err = state.Open(cfg.StateDir, cfg.Log); err != nil {
-		return nil, err
+	} else {
+		if err := firstStart(cfg); err != nil {
+			return nil, err
+		}
+		store, err := state.Open(cfg.StateDir, cfg.Log)
+		if err != nil {
+			return nil, err
+		}
+		n.store = store
 	}
 	if err := n.prepare(); err != nil {
 		return nil, errors.Join(err, n.store.Close())
 	}
 	return n, nil
+}
+
+// firstStart refuses a start that cannot join before anything is made on disk.
+func firstStart(cfg Config) error {
+	if cfg.RegKey != "" {
+		return nil
+	}
+	if _, err := os.Stat(filepath.Join(cfg.StateDir, state.FileName)); errors.Is(err, fs.ErrNotExist) {
+		return errNotJoined
+	}
+	return nil
+}
+
+var errNotJoined = &UsageError{
+	Message: "this device has not joined the mesh yet",
+	Hint:    "give --reg-key once (nexctl reg-key create prints one)",
 }
 
 // prepare fills what the state and the config say together.
@@ -107,10 +131,10 @@ func (n *Node) prepare() error {
 		pin = data.Pin
 	}
 	switch {
-	case url == "":
-		return &UsageError{Message: "no control service is known", Hint: "give --reg-key: it holds the service's URL (nexctl reg-key create prints one)"}
 	case data.Credential == "" && n.cfg.RegKey == "":
-		return &UsageError{Message: "this device has not joined the mesh yet", Hint: "give --reg-key once (nexctl reg-key create prints one)"}
+		return errNotJoined
+	case url == "":
+		return &UsageError{Message: "no control service is known", Hint: "give a whole --reg-key: it holds the service's URL; or --service-url"}
 	}
 	n.client, err = controlclient.New(controlclient.Config{
 		ServiceURL: url, Pin: pin, CAFile: n.cfg.CAFile, Insecure: n.cfg.InsecureSkipTLSVerify, Log: n.log,
