@@ -46,7 +46,13 @@ func (n *Node) startAPI(ctx context.Context, tasks *errgroup.Group) error {
 func (n *Node) Changed() <-chan struct{} { return n.changed.wait() }
 
 // ChangeRules implements localapi.Daemon.
-func (n *Node) ChangeRules(_ context.Context, add, remove []rules.Spec) error {
+func (n *Node) ChangeRules(ctx context.Context, add, remove []rules.Spec) error {
+	select {
+	case n.turn <- struct{}{}:
+		defer func() { <-n.turn }()
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 	err := n.book.change(add, remove, func(added, removed []state.Rule) error {
 		var before state.Data
 		err := n.store.Update(func(d *state.Data) {

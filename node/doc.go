@@ -9,6 +9,6 @@
 //     in which order it starts and ends.
 //   - plane.go joins the data plane's parts.
 //   - member.go keeps membership: joining, the watch stream, the cached map.
-//   - rules.go keeps the declared and the run-time rules.
+//   - rulebook.go keeps the declared and the run-time rules.
 //   - daemon.go and status.go answer the daemon's socket; ops.go the operator's port.
 package node

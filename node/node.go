@@ -49,6 +49,10 @@ type Node struct {
 	book    *rulebook
 	changed notifier
 
+	// turn holds a token while one change of the rules goes all its way: book,
+	// disk, engine. Otherwise an older list could reach the engine last.
+	turn chan struct{}
+
 	mu sync.Mutex
 	// mu guards the fields below.
 	life       lifecycle
@@ -72,7 +76,7 @@ func New(cfg Config) (*Node, error) {
 	if cfg.LogLevel == nil {
 		cfg.LogLevel = new(slog.LevelVar)
 	}
-	n := &Node{cfg: cfg, log: cfg.Log}
+	n := &Node{cfg: cfg, log: cfg.Log, turn: make(chan struct{}, 1)}
 	n.life = lifecycle{state: localapi.StateStarting}
 	if cfg.Ephemeral {
 		n.store = state.Memory()
@@ -207,10 +211,12 @@ func (n *Node) Run(ctx context.Context) (err error) {
 		Mesh: mesh{pl.stack}, Directory: &n.roster, Log: n.log,
 		DrainTimeout: n.cfg.DrainTimeout, OnChange: n.changed.notify,
 	})
+	n.turn <- struct{}{}
 	engine.Apply(n.book.rules())
 	n.mu.Lock()
 	n.plane, n.engine = pl, engine
 	n.mu.Unlock()
+	<-n.turn
 	n.applyMap(n.roster.current())
 	tasks.Go(func() error { return n.follow(base) })
 
@@ -265,6 +271,8 @@ func (n *Node) leave() {
 
 // Reload takes new declared rules, as after SIGHUP. An error changes nothing.
 func (n *Node) Reload(declared []rules.Spec) error {
+	n.turn <- struct{}{}
+	defer func() { <-n.turn }()
 	if err := n.book.redeclare(declared, n.store.Data()); err != nil {
 		return err
 	}
@@ -272,7 +280,8 @@ func (n *Node) Reload(declared []rules.Spec) error {
 	return nil
 }
 
-// applyRules hands the present rules to the engine, once there is one.
+// applyRules hands the present rules to the engine, once there is one. The
+// caller has the turn.
 func (n *Node) applyRules() {
 	n.mu.Lock()
 	engine := n.engine

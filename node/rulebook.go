@@ -18,7 +18,7 @@ type rulebook struct {
 	log *slog.Logger
 
 	mu sync.Mutex
-	// mu guards the fields below.
+	// mu guards the fields below; a set does not change once it is here.
 	declared  *rules.Set
 	effective *rules.Set
 }
@@ -69,32 +69,36 @@ func (b *rulebook) rules() []rules.Rule {
 }
 
 // change removes and adds rules in one step. store must keep the difference
-// durably; when it fails nothing has changed.
+// durably; when it fails nothing has changed. Callers take turns.
 func (b *rulebook) change(add, remove []rules.Spec, store func(added, removed []state.Rule) error) error {
 	b.mu.Lock()
-	defer b.mu.Unlock()
-	next, err := b.effective.Change(add, remove)
+	declared, effective := b.declared, b.effective
+	b.mu.Unlock()
+	next, err := effective.Change(add, remove)
 	if err != nil {
 		return err
 	}
-	diff := b.declared.Diff(next)
+	diff := declared.Diff(next)
 	if err := store(entries(diff.Added), entries(diff.Removed)); err != nil {
 		return err
 	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
 	b.effective = next
 	return nil
 }
 
 // redeclare replaces the declared rules, as after a reload of the config file.
+// Callers take turns.
 func (b *rulebook) redeclare(declared []rules.Spec, stored state.Data) error {
 	set, err := rules.NewSet(declared...)
 	if err != nil {
 		return err
 	}
+	effective := b.merge(set, stored)
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.declared = set
-	b.effective = b.merge(set, stored)
+	b.declared, b.effective = set, effective
 	return nil
 }
 
