@@ -68,18 +68,21 @@ func (r *roster) Addresses() []netip.Addr {
 // Resolve returns the addresses of a device by its name, with or without the
 // mesh's domain; nil when no device has it.
 func (r *roster) Resolve(name string) []netip.Addr {
-	ix := r.index.Load()
-	if ix == nil {
-		return nil
+	if ix := r.index.Load(); ix != nil {
+		if dev := ix.named(name); dev != nil {
+			return dev.Addresses
+		}
 	}
+	return nil
+}
+
+// named returns the device with a name in any of its forms, or nil.
+func (ix *rosterIndex) named(name string) *controlapi.Device {
 	name = strings.TrimSuffix(strings.ToLower(name), ".")
 	if d := ix.m.Network.Domain; d != "" {
 		name = strings.TrimSuffix(name, "."+d)
 	}
-	if dev := ix.byName[name]; dev != nil {
-		return dev.Addresses
-	}
-	return nil
+	return ix.byName[name]
 }
 
 // Who returns the device that owns a mesh address.
@@ -101,8 +104,8 @@ func (r *roster) peer(s string) (controlapi.Device, bool) {
 	if ix == nil {
 		return controlapi.Device{}, false
 	}
-	if addrs := r.Resolve(s); len(addrs) > 0 {
-		return *ix.byAddr[addrs[0]], true
+	if dev := ix.named(s); dev != nil {
+		return *dev, true
 	}
 	if a, err := netip.ParseAddr(s); err == nil {
 		if dev := ix.byAddr[a.Unmap()]; dev != nil {
@@ -120,14 +123,4 @@ func (r *roster) peer(s string) (controlapi.Device, bool) {
 		}
 	}
 	return controlapi.Device{}, false
-}
-
-// nameOf returns the name of a member's key, or the start of the key.
-func (r *roster) nameOf(k key.Public) string {
-	if ix := r.index.Load(); ix != nil {
-		if dev := ix.byKey[k]; dev != nil {
-			return dev.Name
-		}
-	}
-	return k.Short()
 }
