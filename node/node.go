@@ -183,9 +183,11 @@ func (n *Node) Run(ctx context.Context) (err error) {
 		if werr := tasks.Wait(); err == nil {
 			err = werr
 		}
+		n.leave() // after the stream: its end would look like an expulsion
 		if pl != nil {
 			pl.close()
 		}
+		n.client.Close()
 	}()
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -226,7 +228,6 @@ func (n *Node) Run(ctx context.Context) (err error) {
 	if err := engine.Run(ctx); err != nil && ctx.Err() == nil {
 		return fmt.Errorf("run proxy: %w", err)
 	}
-	n.leave()
 	return nil
 }
 
@@ -257,9 +258,9 @@ func (n *Node) setToken(credential string) {
 	n.credential = credential
 }
 
-// leave takes an ephemeral device out of the mesh.
+// leave takes an ephemeral device out of the mesh, if it ever was in it.
 func (n *Node) leave() {
-	if !n.cfg.Ephemeral {
+	if !n.cfg.Ephemeral || n.token() == "" {
 		return
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), leaveTimeout)
