@@ -43,7 +43,7 @@ func (n *Node) join(ctx context.Context) error {
 		n.log.Error("keep the device's credential: the next start needs the registration key again", logkey.Err, err)
 	}
 	n.keepService()
-	n.setToken(resp.Credential)
+	n.member(resp.Credential)
 	n.roster.set(m)
 	n.serviceError(nil)
 	n.log.Info("joined", logkey.Device, resp.Device.Name, "addresses", resp.Device.Addresses)
@@ -67,15 +67,18 @@ func (n *Node) follow(ctx context.Context) error {
 	}()
 	defer func() { <-saved }()
 
+	// A key given to this start may bring a forgotten device back, once; a device
+	// deleted while it ran stays away until a person restarts it.
+	mayRejoin := n.cfg.RegKey != ""
 	connectedOnce := false
-	for ctx.Err() == nil {
+	for {
 		m := n.roster.current()
 		err := n.client.Watch(ctx, controlclient.WatchConfig{
 			Credential: n.token(), Epoch: m.Epoch, Since: m.Revision,
 			On: func(ev controlapi.Event) { n.event(ev, dirty) },
 			OnState: func(connected bool, err error) {
 				if connected && !connectedOnce {
-					connectedOnce = true
+					connectedOnce, mayRejoin = true, false
 					n.keepService()
 				}
 				n.service(connected, err)
@@ -85,31 +88,40 @@ func (n *Node) follow(ctx context.Context) error {
 			return nil
 		}
 		n.expelled(err)
-		// A key given to this start may bring the device back; a device deleted
-		// while it ran stays away until a person restarts it.
-		if n.cfg.RegKey == "" || connectedOnce {
+		if !mayRejoin || !n.rejoin(ctx) {
 			<-ctx.Done()
 			return nil
 		}
-		if err := n.join(ctx); err != nil && ctx.Err() == nil {
-			n.serviceError(err)
-			n.log.Error("join again", logkey.Err, err, logkey.Wait, rejoinDelay)
-			select {
-			case <-ctx.Done():
-			case <-time.After(rejoinDelay):
-			}
-			continue
-		}
+		mayRejoin = false
 		n.applyMap(n.roster.current())
 	}
-	return nil
+}
+
+// rejoin joins again, however often that is refused; false: ctx ended first.
+func (n *Node) rejoin(ctx context.Context) bool {
+	for {
+		err := n.join(ctx)
+		if err == nil {
+			return true
+		}
+		if ctx.Err() != nil {
+			return false
+		}
+		n.serviceError(err)
+		n.log.Error("join again", logkey.Err, err, logkey.Wait, rejoinDelay)
+		select {
+		case <-ctx.Done():
+			return false
+		case <-time.After(rejoinDelay):
+		}
+	}
 }
 
 // expelled is called when the service does not know the device any more: it
 // is nobody's peer, and nothing of the mesh reaches it.
 func (n *Node) expelled(err error) {
 	n.log.Error("the service no longer knows this device: start it with a registration key to join again", logkey.Err, err)
-	n.setToken("")
+	n.member("")
 	if err := n.store.Update(func(d *state.Data) { d.Credential, d.Map = "", nil }); err != nil {
 		n.log.Warn("forget the void credential", logkey.Err, err)
 	}
@@ -121,9 +133,12 @@ func (n *Node) expelled(err error) {
 	n.roster.set(m)
 	n.applyMap(m)
 	n.mu.Lock()
-	n.life.state, n.life.expelled = localapi.StateJoining, true
+	n.life.err = nil
+	if n.life.connected {
+		n.life.connected, n.life.since = false, time.Now()
+	}
 	n.mu.Unlock()
-	n.changed.notify()
+	n.setState(localapi.StateJoining)
 }
 
 // event applies one line of the stream.

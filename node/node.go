@@ -252,10 +252,13 @@ func (n *Node) token() string {
 	return n.credential
 }
 
-func (n *Node) setToken(credential string) {
+// member notes that the device has joined with a credential, or with an empty
+// one that it is no member any more.
+func (n *Node) member(credential string) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.credential = credential
+	n.life.expelled = credential == ""
 }
 
 // leave takes an ephemeral device out of the mesh, if it ever was in it.

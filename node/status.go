@@ -24,10 +24,12 @@ type lifecycle struct {
 	expelled  bool      // the service forgot this device
 }
 
-// setState moves the node's life on.
+// setState moves the node's life on; nothing follows draining.
 func (n *Node) setState(s string) {
 	n.mu.Lock()
-	n.life.state = s
+	if n.life.state != localapi.StateDraining {
+		n.life.state = s
+	}
 	n.mu.Unlock()
 	n.changed.notify()
 }
@@ -106,7 +108,11 @@ func reasons(life lifecycle, up bool, list []localapi.RuleStatus) []string {
 	out := []string{}
 	switch {
 	case life.expelled:
-		out = append(out, "the service no longer knows this device: restart it with a registration key")
+		reason := "the service no longer knows this device: restart it with a registration key"
+		if life.err != nil {
+			reason += ": " + life.err.Error() // the key it was given is refused
+		}
+		out = append(out, reason)
 	case life.state == localapi.StateDraining:
 		out = append(out, "the daemon is ending")
 	case !up:
