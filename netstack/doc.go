@@ -14,6 +14,7 @@
 //   - [Conn], the listener and [Stack.DialTCP]: streams with half-close and reset.
 //   - [PacketConn]: datagrams, with bounded buffers.
 //   - [Stack.Ping]: echo requests.
+//   - [Stack.Flush]: the last words of an orderly end.
 //   - errors.go: gVisor's errors become those of the operating system, so that
 //     callers can write errors.Is(err, syscall.ECONNREFUSED).
 //

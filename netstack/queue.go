@@ -177,6 +177,12 @@ func (q *queue) close() int {
 	return len(left)
 }
 
+func (q *queue) empty() bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.n == 0
+}
+
 func (q *queue) signal() {
 	select {
 	case q.ready <- struct{}{}:
