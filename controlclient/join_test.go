@@ -231,6 +231,27 @@ func TestJoinSomethingElseAnswers(t *testing.T) {
 	}
 }
 
+// The service may stand behind a reverse proxy, below a path of it.
+func TestServiceBelowAPath(t *testing.T) {
+	f := controlclienttest.NewFake(t)
+	f.Intercept(func(w http.ResponseWriter, r *http.Request) bool {
+		if !strings.HasPrefix(r.URL.Path, "/mesh/") {
+			return false // come again, without the prefix
+		}
+		http.StripPrefix("/mesh", f).ServeHTTP(w, r)
+		return true
+	})
+	c := client(t, f, func(cfg *controlclient.Config) { cfg.ServiceURL += "/mesh/" })
+	if c.URL() != f.URL()+"/mesh" {
+		t.Errorf("URL %s", c.URL())
+	}
+	self := join(t, c, "web")
+	follow(t, c, self.Credential).next(controlapi.EventSnapshot)
+	if f.Requests("POST /mesh/v1/join") != 1 || f.Requests("GET /mesh/v1/watch") != 1 {
+		t.Error("requests went past the path")
+	}
+}
+
 // A redirect is reported with its target and nothing is sent there.
 func TestRedirectsGetNoCredentials(t *testing.T) {
 	f, other := controlclienttest.NewFake(t), controlclienttest.NewFake(t)

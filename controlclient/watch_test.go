@@ -201,7 +201,7 @@ func TestWatchNoticesSilenceBeforeTheAnswer(t *testing.T) {
 // it arrives at all; a slow callee is none either.
 func TestWatchSlowIsNotSilent(t *testing.T) {
 	f, c, self := member(t)
-	const beat = 150 * time.Millisecond
+	const beat = 400 * time.Millisecond
 	f.SetHeartbeat(time.Hour)
 	f.Intercept(func(w http.ResponseWriter, r *http.Request) bool {
 		w.Header().Set("Content-Type", "application/x-ndjson")
