@@ -110,7 +110,8 @@ func (c *Conn) Read(b []byte) (int, error) {
 	}
 }
 
-// Write returns when all of b is in the connection's buffer.
+// Write returns when all of b is in the connection's buffer. After the peer's
+// FIN, its RST gives EPIPE, as on the sockets of Linux.
 func (c *Conn) Write(b []byte) (int, error) {
 	c.writeMu.Lock()
 	defer c.writeMu.Unlock()
@@ -209,18 +210,6 @@ func (c *Conn) Close() error {
 	if !closed {
 		return c.fail("close", net.ErrClosed)
 	}
-	return nil
-}
-
-// Reset ends the connection with a RST: the peer's next Read fails with
-// ECONNRESET, and what was not yet delivered is lost. Closing first is no error.
-func (c *Conn) Reset() error {
-	c.closeOnce.Do(func() {
-		close(c.done)
-		c.endpoint.SocketOptions().SetLinger(tcpip.LingerOption{Enabled: true})
-		c.endpoint.Close()
-		c.release()
-	})
 	return nil
 }
 

@@ -104,25 +104,6 @@ func TestReset(t *testing.T) {
 	}
 }
 
-func TestResetAfterCloseWrite(t *testing.T) {
-	a, b := netstacktest.Pair(t)
-	client, server := connect(t, a, b, netstacktest.B4)
-	must(t, client.CloseWrite())
-	if _, err := server.Read(make([]byte, 1)); err != io.EOF {
-		t.Fatal(err)
-	}
-	must(t, client.Reset())
-	for {
-		_, err := server.Write([]byte("x"))
-		if errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE) { // EPIPE: as Linux says after a FIN
-			return
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-	}
-}
-
 func TestCloseRead(t *testing.T) {
 	a, b := netstacktest.Pair(t)
 	client, server := connect(t, a, b, netstacktest.B4)

@@ -11,7 +11,7 @@
 //   - device (device.go): wireguard-go's tun.Device, read and written in batches.
 //   - link (link.go): gVisor's side of the same device, with the bounded queue
 //     between them (queue.go).
-//   - [Conn], the listener and [Stack.DialTCP]: streams with half-close and reset.
+//   - [Conn], the listener and [Stack.DialTCP]: streams with half-close and reset (reset.go).
 //   - [PacketConn]: datagrams, with bounded buffers.
 //   - [Stack.Ping]: echo requests.
 //   - [Stack.Flush]: the last words of an orderly end.
