@@ -18,8 +18,9 @@
 //	RST while reading           the other is reset at once: Reset
 //	RST or EPIPE while writing  what that side had sent before is still delivered
 //	                            (bounded by one second), then the other is reset
-//	RST after its own FIN       the other is reset (host TCP sockets on Linux; on
-//	                            others it is noticed with the next write)
+//	RST after its own FIN       the other is reset: at once where the stream can
+//	                            tell (mesh connections, host TCP sockets on
+//	                            Linux), with the next write on others
 //	no byte either way for      both closed: Idle
 //	Options.IdleTimeout
 //	context ended               both closed: Cut

@@ -52,10 +52,8 @@ func queued(c syscall.Conn) (n int) {
 	return n
 }
 
-// watchReset waits, after src has sent its FIN, for its RST and returns it as
-// an error. It returns nil when src is closed or gets a read deadline that has
-// passed, and at once for streams it cannot watch.
-func watchReset(src net.Conn) error {
+// watchHost is watchReset for host sockets.
+func watchHost(src net.Conn) error {
 	tcp, ok := src.(*net.TCPConn)
 	if !ok {
 		return nil

@@ -6,4 +6,4 @@ import "net"
 
 func (h *half) splice() error { return nil }
 
-func watchReset(net.Conn) error { return nil }
+func watchHost(net.Conn) error { return nil }

@@ -4,6 +4,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"runtime"
 	"testing"
 )
 
@@ -63,6 +64,17 @@ func canReset(c net.Conn) bool {
 	switch c.(type) {
 	case interface{ Reset() }, interface{ Reset() error }, interface{ SetLinger(int) error }:
 		return true
+	}
+	return false
+}
+
+// tellsReset reports whether a RST after the FIN is noticed without a write.
+func tellsReset(c net.Conn) bool {
+	switch c.(type) {
+	case interface{ AwaitReset() error }:
+		return true
+	case *net.TCPConn:
+		return runtime.GOOS == "linux"
 	}
 	return false
 }

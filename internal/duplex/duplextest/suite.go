@@ -269,14 +269,14 @@ func resetByServer(_ *testing.T, r *rig) {
 }
 
 // resetAfterFin is a client that sent its FIN and then died. A quiet server
-// hears of it at once from streams that can be watched, with its next bytes
-// from all others.
+// hears of it at once from streams that can tell, with its next bytes from all
+// others.
 func resetAfterFin(_ *testing.T, r *rig) {
 	r.start(0, true, true)
 	r.closeWrite(r.client)
 	r.expectEOF(r.server)
 	duplex.Abort(r.client)
-	if _, host := r.a.(*net.TCPConn); !host {
+	if !tellsReset(r.a) {
 		go func() {
 			for {
 				if _, err := r.server.Write(make([]byte, 1024)); err != nil {
