@@ -13,12 +13,14 @@ import (
 	"nexd/internal/logkey"
 )
 
-type regKeyInput struct{ Body controlapi.RegKeyRequest }
-type regKeyOutput struct{ Body controlapi.RegKeyCreated }
-type regKeysOutput struct{ Body controlapi.RegKeyList }
-type regKeyPath struct {
-	ID string `path:"id" maxLength:"64"`
-}
+type (
+	regKeyInput   struct{ Body controlapi.RegKeyRequest }
+	regKeyOutput  struct{ Body controlapi.RegKeyCreated }
+	regKeysOutput struct{ Body controlapi.RegKeyList }
+	regKeyPath    struct {
+		ID string `path:"id" maxLength:"64"`
+	}
+)
 
 func (s *Service) createRegKey(ctx context.Context, in *regKeyInput) (*regKeyOutput, error) {
 	r := in.Body
@@ -85,8 +87,10 @@ type deviceUpdateInput struct {
 	Device string `path:"device" maxLength:"64" doc:"id or name"`
 	Body   controlapi.DeviceUpdate
 }
-type deviceOutput struct{ Body controlapi.DeviceInfo }
-type devicesOutput struct{ Body controlapi.DeviceList }
+type (
+	deviceOutput  struct{ Body controlapi.DeviceInfo }
+	devicesOutput struct{ Body controlapi.DeviceList }
+)
 
 func (s *Service) listDevices(ctx context.Context, _ *struct{}) (*devicesOutput, error) {
 	ds, err := s.store.Devices(ctx, s.hub.network.ID)

@@ -54,8 +54,10 @@ func TestOpenAPI(t *testing.T) {
 	if !strings.HasPrefix(doc.OpenAPI, "3.1") {
 		t.Errorf("version %q", doc.OpenAPI)
 	}
-	for _, want := range []string{"/v1/challenge", "/v1/join", "/v1/watch", "/v1/signals", "/v1/self", "/v1/reg-keys", "/v1/reg-keys/{id}",
-		"/v1/devices", "/v1/devices/{device}", "/healthz", "/readyz"} {
+	for _, want := range []string{
+		"/v1/challenge", "/v1/join", "/v1/watch", "/v1/signals", "/v1/self", "/v1/reg-keys", "/v1/reg-keys/{id}",
+		"/v1/devices", "/v1/devices/{device}", "/healthz", "/readyz",
+	} {
 		if doc.Paths[want] == nil {
 			t.Errorf("%s is not described", want)
 		}

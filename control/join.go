@@ -20,8 +20,10 @@ func (s *Service) challenge(_ context.Context, _ *struct{}) (*challengeOutput, e
 	return &challengeOutput{Body: s.challenger.challenge(time.Now())}, nil
 }
 
-type joinInput struct{ Body controlapi.JoinRequest }
-type joinOutput struct{ Body controlapi.JoinResponse }
+type (
+	joinInput  struct{ Body controlapi.JoinRequest }
+	joinOutput struct{ Body controlapi.JoinResponse }
+)
 
 func (s *Service) join(ctx context.Context, in *joinInput) (*joinOutput, error) {
 	remote := remoteFrom(ctx)

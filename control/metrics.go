@@ -31,8 +31,10 @@ func newMetrics() *metrics {
 		signals:  vec("signals_total", "Signals between members by result.", "result"),
 		events:   vec("stream_events_total", "Events written to streams by type.", "type"),
 		limited:  vec("rate_limited_total", "Requests refused by a rate limit.", "what"),
-		leases: prometheus.NewCounter(prometheus.CounterOpts{Namespace: "nexd", Subsystem: "control", Name: "leases_ended_total",
-			Help: "Ephemeral devices deleted because their lease was over."}),
+		leases: prometheus.NewCounter(prometheus.CounterOpts{
+			Namespace: "nexd", Subsystem: "control", Name: "leases_ended_total",
+			Help: "Ephemeral devices deleted because their lease was over.",
+		}),
 	}
 	m.registry.MustRegister(m.joins, m.requests, m.signals, m.events, m.limited, m.leases,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))

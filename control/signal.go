@@ -11,8 +11,10 @@ import (
 	"nexd/internal/logkey"
 )
 
-type signalInput struct{ Body controlapi.Signal }
-type signalOutput struct{ Body controlapi.SignalResult }
+type (
+	signalInput  struct{ Body controlapi.Signal }
+	signalOutput struct{ Body controlapi.SignalResult }
+)
 
 // signal passes a sealed message to another member's stream. It is never
 // stored: when the other is not connected, or reads too slowly, it is gone and

@@ -123,8 +123,10 @@ func TestHostileOffers(t *testing.T) {
 		a := w.at("203.0.113.1", public)
 		b := w.at("203.0.113.2", public)
 		time.Sleep(2 * time.Second)
-		bad := []string{"127.0.0.1:53", "[::1]:53", "224.0.0.1:9", "[ff02::1]:9", "0.0.0.0:9", "[::]:9", "100.64.0.9:51820",
-			"198.51.100.9:0", "255.255.255.255:9", "169.254.169.254:80", "[fe80::1]:9", "203.0.113.1:51000", "[::ffff:127.0.0.1]:9"}
+		bad := []string{
+			"127.0.0.1:53", "[::1]:53", "224.0.0.1:9", "[ff02::1]:9", "0.0.0.0:9", "[::]:9", "100.64.0.9:51820",
+			"198.51.100.9:0", "255.255.255.255:9", "169.254.169.254:80", "[fe80::1]:9", "203.0.113.1:51000", "[::ffff:127.0.0.1]:9",
+		}
 		o := offer{WantReply: true, Epoch: math.MaxUint64 - 1, Seq: 1}
 		for _, s := range bad {
 			o.Candidates = append(o.Candidates, candidate{Addr: netip.MustParseAddrPort(s), Kind: host, Priority: math.MaxUint32})

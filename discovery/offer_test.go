@@ -74,9 +74,21 @@ func TestWindow(t *testing.T) {
 		epoch, seq uint64
 		want       verdict
 	}{
-		{5, 10, fresh}, {5, 10, replayed}, {5, 9, fresh}, {5, 9, replayed}, {5, 73, fresh}, {5, 10, replayed},
-		{5, 9, replayed}, {5, 11, fresh}, {5, 1 << 40, fresh}, {5, 73, replayed}, {4, 1 << 50, stale},
-		{6, 1, fresh}, {6, 0, fresh}, {6, 1, replayed}, {5, 1 << 41, stale},
+		{5, 10, fresh},
+		{5, 10, replayed},
+		{5, 9, fresh},
+		{5, 9, replayed},
+		{5, 73, fresh},
+		{5, 10, replayed},
+		{5, 9, replayed},
+		{5, 11, fresh},
+		{5, 1 << 40, fresh},
+		{5, 73, replayed},
+		{4, 1 << 50, stale},
+		{6, 1, fresh},
+		{6, 0, fresh},
+		{6, 1, replayed},
+		{5, 1 << 41, stale},
 	} {
 		if got := w.admit(x.epoch, x.seq); got != x.want {
 			t.Errorf("step %d: admit(%d, %d) = %d, want %d", i, x.epoch, x.seq, got, x.want)

@@ -20,6 +20,7 @@ func (u udp) WriteSTUN(b []byte, to netip.AddrPort) error {
 	_, err := u.WriteToUDPAddrPort(b, to)
 	return err
 }
+
 func (u udp) Port() uint16                       { return uint16(u.LocalAddr().(*net.UDPAddr).Port) }
 func (u udp) SetPath(key.Public, netip.AddrPort) {}
 

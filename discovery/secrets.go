@@ -48,8 +48,10 @@ func newSecrets(own key.Private, self, peer key.Public) (*secrets, error) {
 		info string
 	}{
 		{s.check[:], "check"},
-		{s.hintOut[:], "hint" + out}, {s.hintIn[:], "hint" + in},
-		{s.sealOut[:], "offer" + out}, {s.sealIn[:], "offer" + in},
+		{s.hintOut[:], "hint" + out},
+		{s.hintIn[:], "hint" + in},
+		{s.sealOut[:], "offer" + out},
+		{s.sealIn[:], "offer" + in},
 	} {
 		k, err := hkdf.Expand(sha256.New, root[:], x.info, len(x.dst))
 		if err != nil {

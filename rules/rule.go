@@ -75,8 +75,10 @@ func (r Rule) Validate() error {
 		return err
 	}
 	if rules := spec.Rules(); len(rules) != 1 || !rules[0].Equal(r) {
-		return &Error{Direction: r.Direction, Input: text, Pos: -1,
-			Problem: "rule is not in its canonical form", Hint: "make it with Parse"}
+		return &Error{
+			Direction: r.Direction, Input: text, Pos: -1,
+			Problem: "rule is not in its canonical form", Hint: "make it with Parse",
+		}
 	}
 	return nil
 }

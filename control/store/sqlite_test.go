@@ -85,8 +85,10 @@ func TestDamagedRecord(t *testing.T) {
 				t.Fatal(err)
 			}
 			join := func(name string) store.Device {
-				res, err := s.Join(ctx, n.ID, store.Join{Secret: store.HashOf("k"), PublicKey: key.NewPrivate().Public(), Name: name,
-					DeviceID: store.NewID("dev"), Credential: store.HashOf(name), Now: time.Now()})
+				res, err := s.Join(ctx, n.ID, store.Join{
+					Secret: store.HashOf("k"), PublicKey: key.NewPrivate().Public(), Name: name,
+					DeviceID: store.NewID("dev"), Credential: store.HashOf(name), Now: time.Now(),
+				})
 				if err != nil {
 					t.Fatal(err)
 				}

@@ -120,9 +120,13 @@ func TestJunkThenRequest(t *testing.T) {
 	s := start(t, pc)
 	c := dial(t, pc.LocalAddr())
 	request := stunwire.AppendRequest(nil, stunwire.NewTxID())
-	junk := [][]byte{{}, {0}, request[:19], append(request[:len(request):len(request)], 0), make([]byte, 1400),
+	junk := [][]byte{
+		{},
+		{0},
+		request[:19], append(request[:len(request):len(request)], 0), make([]byte, 1400),
 		stunwire.AppendSuccess(nil, stunwire.NewTxID(), netip.MustParseAddrPort("192.0.2.1:1"), true),
-		{0, 0x11, 0, 0, 0x21, 0x12, 0xa4, 0x42, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12}}
+		{0, 0x11, 0, 0, 0x21, 0x12, 0xa4, 0x42, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12},
+	}
 	for _, b := range junk {
 		if _, err := c.Write(b); err != nil {
 			t.Fatal(err)

@@ -177,8 +177,10 @@ func startNexd(dir, nexd, nexctl, target string) (*system, error) {
 	s.addr = "127.0.0.1:" + p[0]
 	state := func(name string) string { return filepath.Join(dir, name) }
 	quiet := []string{"--log-level", "error"}
-	if err := s.start(exec.Command(nexd, append([]string{"serve", "--state-dir", state("service"), "--listen", "127.0.0.1:" + p[1],
-		"--stun-listen", "127.0.0.1:" + p[2], "--public-url", "https://127.0.0.1:" + p[1]}, quiet...)...), false); err != nil {
+	if err := s.start(exec.Command(nexd, append([]string{
+		"serve", "--state-dir", state("service"), "--listen", "127.0.0.1:" + p[1],
+		"--stun-listen", "127.0.0.1:" + p[2], "--public-url", "https://127.0.0.1:" + p[1],
+	}, quiet...)...), false); err != nil {
 		return s, err
 	}
 	admin := filepath.Join(state("service"), "admin.json")
@@ -190,8 +192,10 @@ func startNexd(dir, nexd, nexctl, target string) (*system, error) {
 		return s, fmt.Errorf("make a registration key: %w", err)
 	}
 	proxy := func(name string, rule ...string) error {
-		cmd := exec.Command(nexd, append(append([]string{"proxy", "--state-dir", state(name), "--hostname", name,
-			"--unix-socket", filepath.Join(state(name), "nexd.sock")}, quiet...), rule...)...)
+		cmd := exec.Command(nexd, append(append([]string{
+			"proxy", "--state-dir", state(name), "--hostname", name,
+			"--unix-socket", filepath.Join(state(name), "nexd.sock"),
+		}, quiet...), rule...)...)
 		cmd.Env = append(os.Environ(), "NEXD_REG_KEY="+key)
 		return s.start(cmd, true)
 	}

@@ -100,9 +100,11 @@ func TestDNS(t *testing.T) {
 	p := newPair(t,
 		[]string{"--ingress", "udp:53:127.0.0.1:5353", "--ingress", "tcp:53:127.0.0.1:5353"},
 		[]string{"--egress", "udp:5300:server:53", "--egress", "tcp:5300:server:53"})
-	args := []string{"--keep-in-foreground", "--no-daemon", "--conf-file=/dev/null", "--no-resolv", "--no-hosts", "--port=5353",
+	args := []string{
+		"--keep-in-foreground", "--no-daemon", "--conf-file=/dev/null", "--no-resolv", "--no-hosts", "--port=5353",
 		"--listen-address=127.0.0.1", "--bind-interfaces", "--user=", "--group=", "--pid-file=", "--edns-packet-max=8192",
-		"--address=/www.example.test/203.0.113.7"}
+		"--address=/www.example.test/203.0.113.7",
+	}
 	for i := range 15 {
 		args = append(args, fmt.Sprintf("--txt-record=big.example.test,%s", strings.Repeat(string(rune('a'+i)), 200)))
 	}
