@@ -43,7 +43,7 @@ func (n *Node) join(ctx context.Context) error {
 		n.log.Error("keep the device's credential: the next start needs the registration key again", logkey.Err, err)
 	}
 	n.keepService()
-	n.member(resp.Credential)
+	n.joined(resp.Credential)
 	n.roster.set(m)
 	n.serviceError(nil)
 	n.log.Info("joined", logkey.Device, resp.Device.Name, "addresses", resp.Device.Addresses)
@@ -121,7 +121,18 @@ func (n *Node) rejoin(ctx context.Context) bool {
 // is nobody's peer, and nothing of the mesh reaches it.
 func (n *Node) expelled(err error) {
 	n.log.Error("the service no longer knows this device: start it with a registration key to join again", logkey.Err, err)
-	n.member("")
+	n.mu.Lock()
+	n.credential = ""
+	l := &n.life
+	l.expelled, l.err = true, nil
+	if l.connected {
+		l.connected, l.since = false, time.Now()
+	}
+	if l.state != localapi.StateDraining {
+		l.state = localapi.StateJoining
+	}
+	n.mu.Unlock()
+	n.changed.notify()
 	if err := n.store.Update(func(d *state.Data) { d.Credential, d.Map = "", nil }); err != nil {
 		n.log.Warn("forget the void credential", logkey.Err, err)
 	}
@@ -132,13 +143,6 @@ func (n *Node) expelled(err error) {
 	m := &controlapi.Map{Self: self}
 	n.roster.set(m)
 	n.applyMap(m)
-	n.mu.Lock()
-	n.life.err = nil
-	if n.life.connected {
-		n.life.connected, n.life.since = false, time.Now()
-	}
-	n.mu.Unlock()
-	n.setState(localapi.StateJoining)
 }
 
 // event applies one line of the stream.

@@ -131,7 +131,7 @@ func (n *Node) prepare() error {
 	if url == "" {
 		url = data.ServiceURL
 	}
-	if n.cfg.RegKey == "" {
+	if n.regKey.ServiceURL == "" && pin == "" { // no key, or a bare secret
 		pin = data.Pin
 	}
 	switch {
@@ -252,13 +252,11 @@ func (n *Node) token() string {
 	return n.credential
 }
 
-// member notes that the device has joined with a credential, or with an empty
-// one that it is no member any more.
-func (n *Node) member(credential string) {
+// joined notes that the device is a member, with this credential.
+func (n *Node) joined(credential string) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	n.credential = credential
-	n.life.expelled = credential == ""
+	n.credential, n.life.expelled = credential, false
 }
 
 // leave takes an ephemeral device out of the mesh, if it ever was in it.
