@@ -1,0 +1,120 @@
+package node
+
+import (
+	"bytes"
+	"crypto/rand"
+	"fmt"
+	"io"
+	"net"
+	"strings"
+	"testing"
+	"time"
+
+	"nexd/localapi"
+)
+
+// transfer is a stream whose server sends everything after release is closed.
+type transfer struct {
+	*world
+	server, client *member
+	content        []byte
+	release        chan struct{}
+	conn           *net.TCPConn
+}
+
+func newTransfer(t *testing.T, size int, drain time.Duration) *transfer {
+	t.Helper()
+	x := &transfer{world: newWorld(t), content: make([]byte, size), release: make(chan struct{})}
+	rand.Read(x.content)
+	from := serveTCP(t, func(c *net.TCPConn) {
+		c.Write([]byte{'>'})
+		<-x.release
+		c.Write(x.content)
+	})
+	port := freePort(t)
+	timeout := func(c *Config) { c.DrainTimeout = drain }
+	x.server = x.join("server", timeout, withRules(ingress(t, fmt.Sprintf("tcp:80:127.0.0.1:%d", from))))
+	x.client = x.join("client", timeout, withRules(egress(t, fmt.Sprintf("tcp:%d:server:80", port))))
+	x.client.knows("server")
+	x.conn = connect(t, port)
+	if _, err := io.ReadFull(x.conn, make([]byte, 1)); err != nil {
+		t.Fatal(err)
+	}
+	return x
+}
+
+func isDraining(st localapi.Status) bool {
+	return st.State == localapi.StateDraining && !st.Ready && strings.Contains(strings.Join(st.Reasons, " "), "ending")
+}
+
+// receive reads the whole content.
+func (x *transfer) receive() {
+	x.t.Helper()
+	got, err := io.ReadAll(x.conn)
+	if err != nil || !bytes.Equal(got, x.content) {
+		x.t.Fatalf("received %d of %d bytes, %v", len(got), len(x.content), err)
+	}
+}
+
+// A transfer under way when nodes are told to stop is finished, to the last byte.
+func TestDrainFinishesTransfers(t *testing.T) {
+	t.Parallel()
+	for _, who := range []string{"server", "client", "both"} {
+		t.Run(who, func(t *testing.T) {
+			t.Parallel()
+			x := newTransfer(t, 6<<20, patience)
+			var stopping []*member
+			if who != "client" {
+				stopping = append(stopping, x.server)
+			}
+			if who != "server" {
+				stopping = append(stopping, x.client)
+			}
+			for _, m := range stopping {
+				m.cancel()
+				m.await("draining", isDraining)
+				if _, err := m.api.Status(t.Context()); err != nil {
+					t.Errorf("a draining daemon does not answer: %v", err)
+				}
+			}
+			close(x.release)
+			x.receive()
+			x.conn.Close()
+			for _, m := range stopping {
+				if err := m.ended(); err != nil {
+					t.Errorf("%s: Run = %v", m.cfg.Hostname, err)
+				}
+			}
+		})
+	}
+}
+
+// What does not finish within the drain timeout is cut then.
+func TestDrainEnds(t *testing.T) {
+	t.Parallel()
+	x := newTransfer(t, 1, 300*time.Millisecond)
+	defer close(x.release)
+	began := time.Now()
+	x.server.stop()
+	if took := time.Since(began); took < 300*time.Millisecond || took > 10*time.Second {
+		t.Errorf("a drain of 300ms took %v", took)
+	}
+	x.conn.SetReadDeadline(time.Now().Add(patience))
+	if _, err := x.conn.Read(make([]byte, 1)); err == nil {
+		t.Error("the stream lives on")
+	} else if ne, ok := err.(net.Error); ok && ne.Timeout() {
+		t.Error("the stream's end is not told")
+	}
+}
+
+// A negative drain timeout is no drain.
+func TestNoDrain(t *testing.T) {
+	t.Parallel()
+	x := newTransfer(t, 1, -1)
+	defer close(x.release)
+	began := time.Now()
+	x.server.stop()
+	if took := time.Since(began); took > 10*time.Second {
+		t.Errorf("no drain took %v", took)
+	}
+}
