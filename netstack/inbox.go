@@ -1,7 +1,6 @@
 package netstack
 
 import (
-	"net"
 	"net/netip"
 	"sync"
 
@@ -26,7 +25,7 @@ type inbox struct {
 	head   int
 	bytes  int
 	err    error // told once, to the next get or takeError
-	closed bool
+	closed error // why nothing comes any more; nil while open
 }
 
 func newInbox(maxPackets, maxBytes int) *inbox {
@@ -40,7 +39,7 @@ func (b *inbox) put(d datagram) bool {
 		size = d.data.Size()
 	}
 	b.mu.Lock()
-	keep := !b.closed && len(b.list)-b.head < b.maxPackets && b.bytes+size <= b.maxBytes
+	keep := b.closed == nil && len(b.list)-b.head < b.maxPackets && b.bytes+size <= b.maxBytes
 	if keep {
 		if b.head > 0 && len(b.list) == cap(b.list) {
 			n := copy(b.list, b.list[b.head:])
@@ -72,10 +71,10 @@ func (b *inbox) get() (d datagram, ok bool, err error) {
 		return d, false, err
 	}
 	if b.head == len(b.list) {
-		if b.closed {
-			return d, false, net.ErrClosed
+		if b.closed != nil {
+			b.signal() // the others who wait
 		}
-		return d, false, nil
+		return d, false, b.closed
 	}
 	d = b.list[b.head]
 	b.list[b.head] = datagram{}
@@ -112,10 +111,12 @@ func (b *inbox) takeError() error {
 	return err
 }
 
-// close drops everything; get returns net.ErrClosed from now on.
-func (b *inbox) close() {
+// close drops everything; get returns why from now on, as the first close said.
+func (b *inbox) close(why error) {
 	b.mu.Lock()
-	b.closed = true
+	if b.closed == nil {
+		b.closed = why
+	}
 	for _, d := range b.list[b.head:] {
 		if d.data != nil {
 			d.data.Release()

@@ -124,7 +124,7 @@ func TestInbox(t *testing.T) {
 			t.Error("no room after a read, or the list grows")
 		}
 	}
-	b.close()
+	b.close(net.ErrClosed)
 	if _, _, err := b.get(); err != net.ErrClosed || b.put(datagram{}) {
 		t.Errorf("closed: %v", err)
 	}

@@ -59,6 +59,7 @@ type Stack struct {
 
 	mu        sync.Mutex // guards the fields below, and changes of addresses
 	addresses []netip.Addr
+	sockets   map[*PacketConn]struct{} // to be told when their address goes
 
 	closeOnce sync.Once
 }
@@ -71,7 +72,7 @@ func New(config Config) (*Stack, error) {
 		return nil, err
 	}
 	quiet()
-	s := &Stack{log: config.Log, link: newLink(config.MTU)}
+	s := &Stack{log: config.Log, link: newLink(config.MTU), sockets: map[*PacketConn]struct{}{}}
 	s.device = newDevice(s.link)
 	s.gvisor = stack.New(stack.Options{
 		NetworkProtocols: []stack.NetworkProtocolFactory{
@@ -146,9 +147,9 @@ func (s *Stack) Addresses() []netip.Addr {
 }
 
 // SetAddresses replaces the stack's own addresses. It may be called at any time:
-// listeners and connections on addresses that stay are not touched; connections
-// on an address that goes are aborted, and its listeners and datagram sockets
-// stay, silent until it comes back. A wrong address changes nothing.
+// what stands on addresses that stay is not touched. Connections on an address
+// that goes are aborted, its datagram sockets fail for good (see PacketConn), and
+// its listeners stay, silent until it comes back. A wrong address changes nothing.
 func (s *Stack) SetAddresses(addresses []netip.Addr) error {
 	want := make([]netip.Addr, 0, len(addresses))
 	for _, addr := range addresses {
@@ -176,6 +177,7 @@ func (s *Stack) SetAddresses(addresses []netip.Addr) error {
 	// once the stack can answer them.
 	kept := slices.DeleteFunc(slices.Clone(s.addresses), func(a netip.Addr) bool { return slices.Contains(gone, a) })
 	s.link.own.Store(&kept)
+	s.cutSocketsLocked(gone)
 	s.abortOn(gone) // while the address is there to send a RST from
 	for _, addr := range gone {
 		if err := s.gvisor.RemoveAddress(nicID, toAddress(addr)); err != nil {

@@ -7,10 +7,10 @@ import (
 	"net/netip"
 	"os"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
-	"gvisor.dev/gvisor/pkg/buffer"
 	"gvisor.dev/gvisor/pkg/tcpip"
 	"gvisor.dev/gvisor/pkg/tcpip/header"
 	"gvisor.dev/gvisor/pkg/tcpip/transport/udp"
@@ -35,6 +35,10 @@ const (
 // PacketConn is a datagram socket of the stack: a net.PacketConn, and a net.Conn
 // when DialUDP made it. Datagrams of 0 to 65507 bytes pass whole, in fragments
 // where they exceed the MTU.
+//
+// When SetAddresses takes the socket's address away, every call fails with
+// EADDRNOTAVAIL from then on, also after the address has come back: it may have
+// been another's meanwhile. A socket on all addresses is not touched.
 type PacketConn struct {
 	stack    *Stack
 	endpoint tcpip.Endpoint
@@ -44,6 +48,7 @@ type PacketConn struct {
 
 	done      chan struct{}
 	closeOnce sync.Once
+	gone      atomic.Bool // local is no address of the stack any more
 
 	arrival      waiter.Entry
 	inbox        *inbox
@@ -120,94 +125,11 @@ func (s *Stack) newPacketConn(protocol tcpip.NetworkProtocolNumber, open func(tc
 	if f, err := endpoint.GetLocalAddress(); err == nil {
 		c.local = fromFull(f)
 	}
-	if err := s.checkOpen(); err != nil {
+	if err := s.adopt(c); err != nil {
 		c.Close()
 		return nil, err
 	}
 	return c, nil
-}
-
-// collect moves what has arrived into the inbox. gVisor bounds its own queue in
-// bytes only, so empty datagrams would fill it without end; ours counts packets
-// too, and gVisor's stays empty.
-func (c *PacketConn) collect() {
-	for {
-		var s viewSink
-		result, err := c.endpoint.Read(&s, tcpip.ReadOptions{NeedRemoteAddr: true})
-		switch err.(type) {
-		case nil, *tcpip.ErrBadBuffer: // an empty datagram has nothing to read
-			if !c.inbox.put(datagram{from: fromFull(result.RemoteAddr), data: s.view}) {
-				c.stack.link.counters.udpFull.Add(1)
-			}
-		case *tcpip.ErrWouldBlock:
-			return
-		case *tcpip.ErrClosedForReceive:
-			c.inbox.close()
-			return
-		default:
-			c.inbox.fail(errno(err))
-		}
-	}
-}
-
-// viewSink keeps what is written to it in gVisor's pooled memory.
-type viewSink struct{ view *buffer.View }
-
-func (s *viewSink) Write(p []byte) (int, error) {
-	if s.view == nil {
-		s.view = buffer.NewViewWithData(p)
-		return len(p), nil
-	}
-	return s.view.Write(p)
-}
-
-// ReadFromAddrPort receives one datagram. What does not fit into b is lost.
-func (c *PacketConn) ReadFromAddrPort(b []byte) (int, netip.AddrPort, error) {
-	for {
-		expired := c.readDeadline.wait()
-		select {
-		case <-c.done:
-			return 0, netip.AddrPort{}, c.fail("read", net.ErrClosed)
-		default:
-		}
-		select {
-		case <-expired:
-			return 0, netip.AddrPort{}, c.fail("read", os.ErrDeadlineExceeded)
-		default:
-		}
-		d, ok, err := c.inbox.get()
-		switch {
-		case err != nil:
-			return 0, netip.AddrPort{}, c.fail("read", err)
-		case ok:
-			n := 0
-			if d.data != nil {
-				n = copy(b, d.data.AsSlice())
-				d.data.Release()
-			}
-			return n, d.from, nil
-		}
-		select {
-		case <-c.inbox.ready:
-		case <-expired:
-		case <-c.done:
-		}
-	}
-}
-
-// ReadFrom is ReadFromAddrPort as in net.PacketConn; the address is a *net.UDPAddr.
-func (c *PacketConn) ReadFrom(b []byte) (int, net.Addr, error) {
-	n, from, err := c.ReadFromAddrPort(b)
-	if err != nil {
-		return 0, nil, err
-	}
-	return n, net.UDPAddrFromAddrPort(from), nil
-}
-
-// Read receives one datagram.
-func (c *PacketConn) Read(b []byte) (int, error) {
-	n, _, err := c.ReadFromAddrPort(b)
-	return n, err
 }
 
 // WriteToAddrPort sends one datagram. It waits while too many of this socket
@@ -262,6 +184,9 @@ func (c *PacketConn) send(b []byte, to netip.Addr, options tcpip.WriteOptions) (
 			return 0, c.fail("write", os.ErrDeadlineExceeded)
 		default:
 		}
+		if c.gone.Load() {
+			return 0, c.fail("write", errAddressGone)
+		}
 		if err := c.inbox.takeError(); err != nil {
 			return 0, c.fail("write", err)
 		}
@@ -309,7 +234,8 @@ func (c *PacketConn) Close() error {
 		c.endpoint.Close()
 		c.events.EventUnregister(&c.arrival)
 		c.events.EventUnregister(&c.writeEntry)
-		c.inbox.close()
+		c.inbox.close(net.ErrClosed)
+		c.stack.disown(c)
 		c.readDeadline.set(time.Time{})
 		c.writeDeadline.set(time.Time{})
 	})

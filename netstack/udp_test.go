@@ -235,3 +235,66 @@ func TestUDPDualStack(t *testing.T) {
 		}
 	}
 }
+
+// A socket whose address was taken away says so, to those who wait too, and
+// does not come back with the address. Sockets on all addresses go on.
+func TestUDPAddressGone(t *testing.T) {
+	_, b := netstacktest.Pair(t)
+	bound, at := listenUDP(t, b, netstacktest.B4)
+	dialled := dialUDP(t, b, netip.AddrPortFrom(netstacktest.A4, 9))
+	all, allAt := listenUDP(t, b, netip.IPv6Unspecified())
+	const readers = 3
+	failed := make(chan error, readers+1)
+	for range readers {
+		go func() { _, _, err := bound.ReadFrom(make([]byte, 1)); failed <- err }()
+	}
+	go func() { _, err := dialled.Read(make([]byte, 1)); failed <- err }()
+	must(t, b.SetAddresses([]netip.Addr{netstacktest.B6}))
+	must(t, b.SetAddresses([]netip.Addr{netstacktest.B4, netstacktest.B6}))
+	for range readers + 1 {
+		if err := <-failed; !errors.Is(err, syscall.EADDRNOTAVAIL) {
+			t.Errorf("blocked read: %v", err)
+		}
+	}
+	if _, _, err := bound.ReadFrom(make([]byte, 1)); !errors.Is(err, syscall.EADDRNOTAVAIL) {
+		t.Errorf("read: %v", err)
+	}
+	if _, err := dialled.Write([]byte("x")); !errors.Is(err, syscall.EADDRNOTAVAIL) {
+		t.Errorf("write: %v", err)
+	}
+	must(t, bound.Close())
+	if _, _, err := bound.ReadFrom(make([]byte, 1)); !errors.Is(err, net.ErrClosed) {
+		t.Errorf("read after close: %v", err)
+	}
+	again, err := b.ListenUDP(at)
+	must(t, err)
+	defer again.Close()
+	must(t, write(dialUDP(t, b, netip.AddrPortFrom(netstacktest.B4, allAt.Port())), "still here"))
+	if n, _, err := all.ReadFrom(make([]byte, 100)); n != 10 || err != nil {
+		t.Errorf("a socket on all addresses: %d, %v", n, err)
+	}
+}
+
+func TestReceive(t *testing.T) {
+	a, b := netstacktest.Pair(t)
+	server, at := listenUDP(t, b, netstacktest.B6)
+	client := dialUDP(t, a, at)
+	for _, size := range []int{0, 1, 60_000} {
+		must(t, write(client, string(bytes.Repeat([]byte("x"), size))))
+		calls := 0
+		must(t, server.Receive(func(p []byte, from netip.AddrPort) {
+			calls++
+			if len(p) != size || from.String() != client.LocalAddr().String() {
+				t.Errorf("%d bytes from %v", len(p), from)
+			}
+		}))
+		if calls != 1 {
+			t.Errorf("taken %d times", calls)
+		}
+	}
+	must(t, server.SetReadDeadline(time.Now().Add(10*time.Millisecond)))
+	err := server.Receive(func([]byte, netip.AddrPort) { t.Error("taken without a datagram") })
+	if !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("%v", err)
+	}
+}
