@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/netip"
 	"sync"
+	"syscall"
 	"time"
 
 	"nexd/internal/logkey"
@@ -47,6 +48,8 @@ func (g *group) receive(sock packetSocket) error {
 			g.flows.deliver(flowKey{from, to, sock}, buf[:n])
 		case errors.Is(err, net.ErrClosed):
 			return nil
+		case errors.Is(err, syscall.EADDRNOTAVAIL):
+			return err // its mesh address was taken away
 		default:
 			// An ICMP error for an earlier reply, or memory is short.
 			if failures++; failures > 100 {

@@ -254,6 +254,37 @@ func TestUDPRuleRemovedAndEngineEnds(t *testing.T) {
 	})
 }
 
+// The mesh address goes and comes back before the engine looks: the old socket
+// is dead, and a new one takes its place.
+func TestUDPMeshAddressGoesAndComesBack(t *testing.T) {
+	w := stackWorld(t)
+	w.start(time.Second)
+	e := w.udpEnds("ingress", 1)
+	echoPackets(t, e.listen)
+	w.apply(e.line(""))
+	w.listening(0)
+	exchange(t, dialledUDP(t, e.dial), []byte("before"))
+	stack := w.mesh.(stackMesh).Stack
+	for _, addrs := range [][]netip.Addr{nil, w.own} {
+		if err := stack.SetAddresses(addrs); err != nil {
+			t.Fatal(err)
+		}
+	}
+	w.engine.AddressesChanged()
+	c := dialledUDP(t, e.dial)
+	for until := time.Now().Add(patience); ; {
+		_, _ = c.Write([]byte("after")) // refused until the new socket is there
+		_ = c.SetReadDeadline(time.Now().Add(200 * time.Millisecond))
+		if n, err := c.Read(make([]byte, 10)); err == nil && n == 5 {
+			break
+		}
+		if time.Now().After(until) {
+			t.Fatalf("no answer after the address came back: %+v", w.status(0))
+		}
+	}
+	w.listening(0)
+}
+
 func TestUDPDrain(t *testing.T) {
 	w := stackWorld(t)
 	w.start(20 * time.Second)

@@ -11,12 +11,9 @@ import (
 
 var packetBuffers = sync.Pool{New: func() any { return new([maxDatagram]byte) }}
 
-// readPackets calls take with each datagram until the socket ends, and returns
-// why. take may not keep its argument.
-//
-// A flow is quiet most of the time and there may be thousands, so a host socket
-// borrows a buffer only once a datagram is there. Other stacks' sockets keep one.
-func readPackets(c net.Conn, take func([]byte)) error {
+// readSocket is readPackets for sockets that do not lend. A host socket borrows
+// a buffer only once a datagram is there; others keep one.
+func readSocket(c net.Conn, take func([]byte)) error {
 	udp, ok := c.(*net.UDPConn)
 	if !ok {
 		return readOwning(c, take)
@@ -61,7 +58,7 @@ func readPackets(c net.Conn, take func([]byte)) error {
 	}
 }
 
-// readOwning is readPackets with a buffer of its own.
+// readOwning is readSocket with a buffer of its own.
 func readOwning(c io.Reader, take func([]byte)) error {
 	buf := packetBuffers.Get().(*[maxDatagram]byte)
 	defer packetBuffers.Put(buf)

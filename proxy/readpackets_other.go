@@ -4,9 +4,8 @@ package proxy
 
 import "net"
 
-// readPackets calls take with each datagram until the socket ends, and returns
-// why. take may not keep its argument.
-func readPackets(c net.Conn, take func([]byte)) error {
+// readSocket is readPackets for sockets that do not lend.
+func readSocket(c net.Conn, take func([]byte)) error {
 	buf := make([]byte, maxDatagram)
 	for {
 		n, err := c.Read(buf)
