@@ -71,7 +71,7 @@ func (t *tries) backoff(lo, hi time.Duration, attempt int, resp *http.Response) 
 	if text := t.cause.Error(); t.call.retries == endless && text != t.said {
 		level, t.said = t.client.log.Warn, text
 	}
-	level("service request will be tried again", logkey.URL, t.call.path, logkey.Err, t.cause, logkey.Wait, wait)
+	level("service request will be tried again", logkey.URL, t.client.URL()+t.call.path, logkey.Err, t.cause, logkey.Wait, wait)
 	if t.call.onWait != nil {
 		t.call.onWait(t.cause, wait)
 	}
