@@ -94,7 +94,7 @@ func TestStatusKeys(t *testing.T) {
 		Version: "v1", State: localapi.StateRunning, Ready: true,
 		Device:  localapi.DeviceStatus{Name: "web", ID: "d1", PublicKey: k, Addresses: []netip.Addr{four, six}},
 		Service: localapi.ServiceStatus{URL: "https://h:8443", Connected: true, Since: when},
-		NAT:     localapi.NATStatus{Kind: "none", Mapped: []netip.AddrPort{netip.AddrPortFrom(four, 1)}, UDP: true},
+		NAT:     localapi.NATStatus{Kind: "open", Mapped: []netip.AddrPort{netip.AddrPortFrom(four, 1)}, UDP: true},
 		Relays:  []localapi.RelayStatus{{URL: "https://h:8443", Connected: true, RTTMillis: 1.5}},
 		Peers: []localapi.PeerStatus{{
 			Name: "db", ID: "d2", PublicKey: k, Addresses: []netip.Addr{four},
