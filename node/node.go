@@ -26,6 +26,10 @@ import (
 // leaveTimeout bounds the goodbye of an ephemeral device.
 const leaveTimeout = 3 * time.Second
 
+// flushTimeout bounds how long the end waits for peers to acknowledge what was
+// sent before it.
+const flushTimeout = time.Second
+
 // UsageError is a node that cannot run as it was asked to: a flag, a key or a
 // rule is wrong. Hint says what to write instead.
 type UsageError struct {
@@ -228,6 +232,10 @@ func (n *Node) Run(ctx context.Context) (err error) {
 	if err := engine.Run(ctx); err != nil && ctx.Err() == nil {
 		return fmt.Errorf("run proxy: %w", err)
 	}
+	// The streams are closed; their last packets still need the tunnel.
+	flush, done := context.WithTimeout(base, flushTimeout)
+	defer done()
+	pl.stack.Flush(flush)
 	return nil
 }
 
