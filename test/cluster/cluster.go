@@ -6,44 +6,40 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strings"
 	"sync"
-	"sync/atomic"
 	"testing"
+	"time"
+
+	"nexd/test/netns"
 )
 
 // Cluster is one set of namespaces on a common link.
 type Cluster struct {
 	t     testing.TB
-	name  string // prefix of every namespace
-	hub   string // namespace of the bridge
-	bin   string // directory of nexd and nexctl
+	set   *netns.Set
+	hub   *netns.Host // holds the bridge
+	bin   string      // directory of nexd and nexctl
 	dir   string
 	nodes []*Node
 }
-
-var clusterCount atomic.Int32
 
 // New builds an empty cluster; the test's end removes it. It skips or fails the
 // test where the machine cannot run it (see the package comment).
 func New(t testing.TB) *Cluster {
 	t.Helper()
-	if os.Geteuid() != 0 {
-		Missing(t, "root: network namespaces cannot be made without it")
-	}
-	Need(t, "ip", "chroot", "mount")
-	c := &Cluster{
-		t:    t,
-		name: fmt.Sprintf("nexd%d-%d", os.Getpid(), clusterCount.Add(1)),
-		bin:  Binaries(t),
-		dir:  worldDir(t),
-	}
-	c.hub = c.name + "-hub"
-	c.run("ip", "netns", "add", c.hub)
-	t.Cleanup(func() { exec.Command("ip", "netns", "del", c.hub).Run() })
-	c.run("ip", "-n", c.hub, "link", "add", "br0", "type", "bridge")
-	c.run("ip", "-n", c.hub, "link", "set", "br0", "up")
+	Need(t, "mount")
+	set := netns.NewSet(t, "nexd")
+	c := &Cluster{t: t, set: set, bin: Binaries(t), dir: worldDir(t)}
+	c.hub = set.Host("hub")
+	c.hub.IP("link add br0 type bridge", "link set br0 up")
 	return c
+}
+
+// Over returns a cluster without a network of its own: the programs run on
+// hosts that somebody else built, see [Cluster.Adopt].
+func Over(t testing.TB) *Cluster {
+	t.Helper()
+	return &Cluster{t: t, bin: Binaries(t), dir: worldDir(t)}
 }
 
 // worldDir makes a directory that any user may enter.
@@ -59,32 +55,22 @@ func worldDir(t testing.TB) string {
 	return dir
 }
 
-// Missing ends the test for lack of what: skipped on a user's machine, failed
-// where NEXD_TEST_REQUIRE says that everything is to be there.
+// Missing ends the test for lack of what: see [netns.Missing].
 func Missing(t testing.TB, what string) {
 	t.Helper()
-	if os.Getenv("NEXD_TEST_REQUIRE") != "" {
-		t.Fatalf("missing: %s", what)
-	}
-	t.Skipf("missing: %s (test/setup.sh installs what tests need)", what)
+	netns.Missing(t, what)
 }
 
 // Need checks that programs are installed.
 func Need(t testing.TB, programs ...string) {
 	t.Helper()
-	for _, p := range programs {
-		if _, err := exec.LookPath(p); err != nil {
-			Missing(t, "program "+p)
-		}
-	}
+	netns.Need(t, programs...)
 }
 
-// run runs a set-up command that must succeed.
-func (c *Cluster) run(name string, args ...string) {
-	c.t.Helper()
-	if out, err := exec.Command(name, args...).CombinedOutput(); err != nil {
-		c.t.Fatalf("%s %s: %v\n%s", name, strings.Join(args, " "), err, out)
-	}
+// Until calls ok until it returns nil; the test fails with its last error after limit.
+func Until(t testing.TB, limit time.Duration, what string, ok func() error) {
+	t.Helper()
+	netns.Until(t, limit, what, ok)
 }
 
 // Dir returns a fresh directory below the cluster's own, owned by uid and
@@ -144,12 +130,14 @@ func RemoveBinaries() {
 	}
 }
 
+// Proc is a running program.
+type Proc = netns.Proc
+
 // Node is one host: a namespace with an IPv4 and an IPv6 address on the link.
 type Node struct {
-	Name string
-	NS   string
-	V4   netip.Addr
-	V6   netip.Addr
+	*netns.Host
+	V4 netip.Addr
+	V6 netip.Addr
 	// UID is the unprivileged user its programs run as.
 	UID int
 
@@ -160,38 +148,36 @@ type Node struct {
 func (c *Cluster) Node(name string) *Node {
 	c.t.Helper()
 	i := len(c.nodes) + 1
-	n := &Node{
-		Name: name,
-		NS:   c.name + "-" + name,
-		V4:   netip.AddrFrom4([4]byte{192, 0, 2, byte(i)}),
-		V6:   netip.MustParseAddr(fmt.Sprintf("2001:db8::%x", i)),
-		UID:  40000 + i,
-		c:    c,
-	}
-	c.nodes = append(c.nodes, n)
+	n := c.Adopt(c.set.Host(name), netip.AddrFrom4([4]byte{192, 0, 2, byte(i)}),
+		netip.MustParseAddr(fmt.Sprintf("2001:db8::%x", i)))
 	port := fmt.Sprintf("p%d", i)
-	c.run("ip", "netns", "add", n.NS)
-	c.t.Cleanup(func() { exec.Command("ip", "netns", "del", n.NS).Run() })
-	c.run("ip", "link", "add", port, "netns", c.hub, "type", "veth", "peer", "name", "eth0", "netns", n.NS)
-	c.run("ip", "-n", c.hub, "link", "set", port, "master", "br0", "up")
-	// No duplicate address detection: an address is usable at once.
-	c.run("ip", "netns", "exec", n.NS, "sh", "-c", "echo 0 >/proc/sys/net/ipv6/conf/default/accept_dad; echo 0 >/proc/sys/net/ipv6/conf/all/accept_dad; echo 0 >/proc/sys/net/ipv6/conf/eth0/accept_dad")
-	c.run("ip", "-n", n.NS, "link", "set", "lo", "up")
-	c.run("ip", "-n", n.NS, "addr", "add", n.V4.String()+"/24", "dev", "eth0")
-	c.run("ip", "-n", n.NS, "-6", "addr", "add", n.V6.String()+"/64", "dev", "eth0", "nodad")
-	c.run("ip", "-n", n.NS, "link", "set", "eth0", "up")
+	c.hub.IP(
+		fmt.Sprintf("link add %s type veth peer name eth0 netns %s", port, n.NS),
+		fmt.Sprintf("link set %s master br0 up", port),
+	)
+	n.IP(
+		fmt.Sprintf("addr add %s/24 dev eth0", n.V4),
+		fmt.Sprintf("addr add %s/64 dev eth0 nodad", n.V6),
+		"link set eth0 up",
+	)
+	return n
+}
+
+// Adopt makes a node of a host built elsewhere, with the addresses it has
+// there; v6 may be invalid.
+func (c *Cluster) Adopt(host *netns.Host, v4, v6 netip.Addr) *Node {
+	n := &Node{Host: host, V4: v4, V6: v6, UID: 40001 + len(c.nodes), c: c}
+	c.nodes = append(c.nodes, n)
 	return n
 }
 
 // Link takes the node's cable out (up=false) or plugs it in again.
 func (n *Node) Link(up bool) {
 	n.c.t.Helper()
-	state := "down"
-	if up {
-		state = "up"
+	if !up {
+		n.IP("link set eth0 down")
+		return
 	}
-	n.c.run("ip", "-n", n.NS, "link", "set", "eth0", state)
-	if up { // the kernel drops IPv6 addresses with the link
-		exec.Command("ip", "-n", n.NS, "-6", "addr", "add", n.V6.String()+"/64", "dev", "eth0", "nodad").Run()
-	}
+	n.IP("link set eth0 up")
+	n.TryIP(fmt.Sprintf("addr add %s/64 dev eth0 nodad", n.V6)) // the kernel drops IPv6 addresses with the link
 }

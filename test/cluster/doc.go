@@ -3,7 +3,8 @@
 // namespace of its own, the nodes without any privilege.
 //
 //   - [New] builds the namespaces; everything is removed when the test ends.
-//   - [Node] is a namespace with addresses; [Node.Command] runs a program in it.
+//     [Over] takes hosts that others built, as those of test/lab.
+//   - [Node] is a namespace with addresses; its Command runs a program in it.
 //   - [Proc] is a running program: its log, its end.
 //   - [Service] is `nexd serve`; [Cluster.Proxy] starts `nexd proxy` as an
 //     unprivileged user.

@@ -28,7 +28,12 @@ type Service struct {
 // Serve starts the control service on a new host and waits until it answers.
 func (c *Cluster) Serve(args ...string) *Service {
 	c.t.Helper()
-	n := c.Node("svc")
+	return c.ServeOn(c.Node("svc"), args...)
+}
+
+// ServeOn is Serve on a host that is there already.
+func (c *Cluster) ServeOn(n *Node, args ...string) *Service {
+	c.t.Helper()
 	s := &Service{
 		Node: n, c: c, Dir: c.Dir("service", n.UID),
 		URL: "https://" + net.JoinHostPort(n.V4.String(), "8443"),

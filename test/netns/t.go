@@ -1,0 +1,56 @@
+package netns
+
+import (
+	"os"
+	"os/exec"
+	"time"
+)
+
+// T is what this package and its users want of a test; testing.TB has it, and a
+// program that is no test can offer it, too.
+type T interface {
+	Helper()
+	Logf(format string, args ...any)
+	// Fatalf and Skipf end the calling goroutine.
+	Fatalf(format string, args ...any)
+	Skipf(format string, args ...any)
+	Failed() bool
+	// Cleanup registers what is done at the end, the last one first.
+	Cleanup(f func())
+}
+
+// Missing ends the test for lack of what: skipped on a user's machine, failed
+// where NEXD_TEST_REQUIRE says that everything is to be there.
+func Missing(t T, what string) {
+	t.Helper()
+	if os.Getenv("NEXD_TEST_REQUIRE") != "" {
+		t.Fatalf("missing: %s", what)
+	}
+	t.Skipf("missing: %s (test/setup.sh installs what tests need)", what)
+}
+
+// Need checks that programs are installed.
+func Need(t T, programs ...string) {
+	t.Helper()
+	for _, p := range programs {
+		if _, err := exec.LookPath(p); err != nil {
+			Missing(t, "program "+p)
+		}
+	}
+}
+
+// Until calls ok until it returns nil; the test fails with its last error after limit.
+func Until(t T, limit time.Duration, what string, ok func() error) {
+	t.Helper()
+	end := time.Now().Add(limit)
+	for {
+		err := ok()
+		if err == nil {
+			return
+		}
+		if time.Now().After(end) {
+			t.Fatalf("%s: not within %s: %v", what, limit, err)
+		}
+		time.Sleep(20 * time.Millisecond) // the step of the poll
+	}
+}
