@@ -30,9 +30,6 @@ func (n *Node) startAPI(ctx context.Context, tasks *errgroup.Group) error {
 		if err := srv.Listen(ctx); err != nil {
 			return err
 		}
-		if err := srv.Listen(ctx); err != nil {
-			return err
-		}
 		tasks.Go(func() error { return srv.Run(ctx) })
 	}
 	if n.cfg.OpsListen != "" {
