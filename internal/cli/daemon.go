@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+	"time"
 
 	"nexd/internal/logkey"
 )
@@ -17,6 +18,9 @@ import (
 //	SIGTERM, SIGINT   ends ctx: the daemon drains and the exit code is 0
 //	the second one    ends at once, whatever still runs; the exit code is 1
 //	SIGHUP            reload
+//
+// A signal that comes within [echo] of the first is the same one, sent twice: to
+// the process and to its group, as timeout(1) and some supervisors do.
 func daemonize(ctx context.Context, log *slog.Logger, run func(context.Context) error, reload func() error) error {
 	signals := make(chan os.Signal, 4)
 	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP)
@@ -24,13 +28,16 @@ func daemonize(ctx context.Context, log *slog.Logger, run func(context.Context) 
 	return supervise(ctx, log, signals, run, reload)
 }
 
+// echo is shorter than any person's second thought.
+const echo = 50 * time.Millisecond
+
 // supervise is daemonize with the signals given.
 func supervise(ctx context.Context, log *slog.Logger, signals <-chan os.Signal, run func(context.Context) error, reload func() error) error {
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
 	done := make(chan error, 1)
 	go func() { done <- run(ctx) }()
-	for stopping := false; ; {
+	for stopping := (time.Time{}); ; {
 		select {
 		case err := <-done:
 			return err
@@ -40,10 +47,11 @@ func supervise(ctx context.Context, log *slog.Logger, signals <-chan os.Signal, 
 				if err := reload(); err != nil {
 					log.Error("reload the configuration: nothing was changed", logkey.Err, oneLine(err))
 				}
-			case stopping:
+			case !stopping.IsZero() && time.Since(stopping) < echo:
+			case !stopping.IsZero():
 				return failed("", "ended at once by a second %s: connections were cut", name(sig))
 			default:
-				stopping = true
+				stopping = time.Now()
 				log.Info("stopping: connections may finish, a second signal ends at once", "signal", name(sig))
 				stop()
 			}

@@ -10,6 +10,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/spf13/pflag"
 
@@ -30,21 +32,32 @@ func TestSignals(t *testing.T) {
 			t.Errorf("%v, drained %v", err, drained)
 		}
 	})
-	t.Run("the second ends at once", func(t *testing.T) {
-		signals := make(chan os.Signal, 2)
-		signals <- syscall.SIGINT
-		signals <- syscall.SIGTERM
-		release, ended := make(chan struct{}), make(chan struct{})
-		err := supervise(context.Background(), slog.New(slog.DiscardHandler), signals, func(context.Context) error {
-			defer close(ended)
-			<-release
-			return nil
-		}, nil)
-		if e := explain(err); e == nil || e.Code != exitFailed || !strings.Contains(e.Message, "SIGTERM") {
-			t.Errorf("got %v", err)
-		}
-		close(release)
-		<-ended
+	t.Run("the second ends at once, an echo of the first does not", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			signals := make(chan os.Signal, 2)
+			release, ended := make(chan struct{}), make(chan struct{})
+			result := make(chan error, 1)
+			go func() {
+				result <- supervise(context.Background(), slog.New(slog.DiscardHandler), signals, func(context.Context) error {
+					defer close(ended)
+					<-release
+					return nil
+				}, nil)
+			}()
+			signals <- syscall.SIGINT
+			signals <- syscall.SIGINT
+			synctest.Wait()
+			if len(result) > 0 {
+				t.Fatalf("ended: %v", <-result)
+			}
+			time.Sleep(echo) // of the bubble's clock
+			signals <- syscall.SIGTERM
+			if e := explain(<-result); e == nil || e.Code != exitFailed || !strings.Contains(e.Message, "SIGTERM") {
+				t.Errorf("got %v", e)
+			}
+			close(release)
+			<-ended
+		})
 	})
 	t.Run("SIGHUP reloads and an error ends nothing", func(t *testing.T) {
 		signals := make(chan os.Signal, 3)
