@@ -57,3 +57,10 @@ func CheckSocket(path string) error {
 	}
 	return fmt.Errorf("socket path %s has %d bytes, at most %d are possible: choose a shorter one with --unix-socket", path, len(path), maxSocketPath)
 }
+
+// Exists reports whether dir holds the state of a node. It makes nothing and
+// does not say that the state can be read, or that the node has joined.
+func Exists(dir string) bool {
+	info, err := os.Stat(filepath.Join(dir, FileName))
+	return err == nil && info.Mode().IsRegular()
+}

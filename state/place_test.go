@@ -1,6 +1,8 @@
 package state
 
 import (
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 )
@@ -42,5 +44,18 @@ func check(t *testing.T, what, got string, err error, want string) {
 	}
 	if err != nil || got != want {
 		t.Errorf("%s: got %q, %v, want %q", what, got, err, want)
+	}
+}
+
+func TestExists(t *testing.T) {
+	dir := t.TempDir()
+	if Exists(dir) || Exists("") {
+		t.Error("there is none")
+	}
+	if err := os.WriteFile(filepath.Join(dir, FileName), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if !Exists(dir) {
+		t.Error("there is one")
 	}
 }

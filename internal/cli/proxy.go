@@ -2,13 +2,17 @@ package cli
 
 import (
 	"context"
+	"errors"
+	"io/fs"
 	"slices"
 
 	"github.com/spf13/cobra"
 
 	"nexd/controlapi"
+	"nexd/internal/logkey"
 	"nexd/node"
 	"nexd/rules"
+	"nexd/state"
 )
 
 // proxySettings are the settings of nexd proxy and what they were resolved to.
@@ -20,6 +24,7 @@ type proxySettings struct {
 	config          string
 	check           bool
 	output          string
+	keyGone         error // the registration key's file is not there
 }
 
 // newProxySettings declares them in the order of --help.
@@ -29,10 +34,33 @@ func newProxySettings(env func(string) string) *proxySettings {
 	options(s, &p.ingress, "ingress", "RULE", "offer a local port to the mesh: PROTO:PORT:HOST:PORT (repeatable)", parseRule(rules.Ingress))
 	options(s, &p.egress, "egress", "RULE", "bring a port of the mesh to this host: PROTO:PORT:HOST:PORT (repeatable)", parseRule(rules.Egress))
 	declareNode(s, c)
+	p.spareKeyFile()
 	option(s, &p.config, "config", "FILE", "YAML file of settings; SIGHUP reads it again", parseText)
 	p.log.declare(s)
 	s.toggle(&p.check, "check", "try every rule once, print the effective configuration, and end").env = ""
 	return p
+}
+
+// spareKeyFile lets a start go on when the registration key's file is gone: the
+// key is needed once, and a secret that did its work may well be taken away.
+func (p *proxySettings) spareKeyFile() {
+	file := p.byName["reg-key-file"]
+	read := file.assign
+	file.assign = func(raws []string) error {
+		err := read(raws)
+		if errors.Is(err, fs.ErrNotExist) {
+			p.keyGone, err = err, nil
+		}
+		return err
+	}
+}
+
+// checkKeyFile refuses a missing key file where there is no state to go on with.
+func (p *proxySettings) checkKeyFile() error {
+	if p.keyGone == nil || (!p.node.Ephemeral && state.Exists(p.node.StateDir)) {
+		return nil
+	}
+	return p.byName["reg-key-file"].wrong(p.keyGone)
 }
 
 // declareNode declares what every kind of node can be told.
@@ -70,6 +98,9 @@ func (p *proxySettings) load(where places) error {
 		return err
 	}
 	p.place(where)
+	if err := p.checkKeyFile(); err != nil {
+		return err
+	}
 	p.node.Rules = slices.Concat(p.ingress, p.egress)
 	if _, err := rules.NewSet(p.node.Rules...); err != nil {
 		return err
@@ -159,6 +190,9 @@ func (a *app) runProxy(ctx context.Context, p *proxySettings) error {
 	p.node.Log, p.node.LogLevel = p.log.open(a.Err)
 	if p.node.UnixSocket == "" {
 		p.node.Log.Warn("no place for the daemon's socket: nexctl cannot reach it (give --unix-socket)")
+	}
+	if p.keyGone != nil {
+		p.node.Log.Warn("the registration key is gone: going on as the device that joined before", logkey.Err, p.keyGone)
 	}
 	n, err := node.New(p.node)
 	if err != nil {

@@ -145,9 +145,13 @@ func (st *setting) Type() string {
 	return st.kind
 }
 
-// replay takes what was written on another's command line.
+// replay takes what was written on another's command line. Files of secrets are
+// not read again: they were needed at the start, and may be gone since.
 func (s *settings) replay(from *settings) {
 	for _, st := range s.list {
 		st.written = from.byName[st.name].written
+		if st.secret {
+			s.byName[st.name+"-file"].assign = func([]string) error { return nil }
+		}
 	}
 }
