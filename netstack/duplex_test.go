@@ -1,7 +1,3 @@
-// The suite moves 48 MB within a fixed time, which the race detector's gVisor
-// does not reach on a busy machine.
-//go:build !race
-
 package netstack_test
 
 import (
