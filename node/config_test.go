@@ -63,8 +63,9 @@ func TestNewSaysWhatIsMissing(t *testing.T) {
 		{"nothing known", func(*Config) {}, "--reg-key"},
 		{"no key", func(c *Config) { c.ServiceURL = "https://service.example" }, "--reg-key"},
 		{"rules in conflict", func(c *Config) {
-			c.Rules = specs(egress(t, "tcp:80:db:80"), egress(t, "tcp:80:db:80"))
+			c.RegKey, c.Rules = testRegKey, specs(egress(t, "tcp:80:db:80"), egress(t, "tcp:80:db:80"))
 		}, ""},
+		{"a key without a URL", func(c *Config) { c.RegKey = "secret" }, "--service-url"},
 		{"wrong field", func(c *Config) { c.MTU = 1 }, ""},
 		{"CA file", func(c *Config) { c.ServiceURL, c.RegKey, c.CAFile = "", testRegKey, "/does/not/exist" }, ""},
 	} {

@@ -118,3 +118,46 @@ func TestNoDrain(t *testing.T) {
 		t.Errorf("no drain took %v", took)
 	}
 }
+
+// An upload whose sender's node is told to stop arrives to the last byte,
+// however slowly it is read.
+func TestDrainFinishesUploads(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	content := make([]byte, 3<<20)
+	rand.Read(content)
+	read, got := make(chan struct{}), make(chan []byte, 1)
+	to := serveTCP(t, func(c *net.TCPConn) {
+		<-read
+		var b bytes.Buffer
+		for {
+			if _, err := io.CopyN(&b, c, 64<<10); err != nil {
+				break
+			}
+		}
+		got <- b.Bytes()
+	})
+	port := freePort(t)
+	patient := func(c *Config) { c.DrainTimeout = patience }
+	server := w.join("server", patient, withRules(ingress(t, fmt.Sprintf("tcp:80:127.0.0.1:%d", to))))
+	client := w.join("client", patient, withRules(egress(t, fmt.Sprintf("tcp:%d:server:80", port))))
+	client.knows("server")
+	conn := connect(t, port)
+	go func() {
+		conn.Write(content)
+		conn.Close()
+	}()
+	client.await("carrying the upload", func(st localapi.Status) bool { return st.Rules[0].BytesIn > 0 })
+	client.cancel()
+	server.cancel()
+	client.await("draining", isDraining)
+	close(read)
+	if b := <-got; !bytes.Equal(b, content) {
+		t.Errorf("%d of %d bytes arrived, or others", len(b), len(content))
+	}
+	for _, m := range []*member{client, server} {
+		if err := m.ended(); err != nil {
+			t.Errorf("%s: Run = %v", m.cfg.Hostname, err)
+		}
+	}
+}

@@ -151,7 +151,9 @@ func TestRefusedJoins(t *testing.T) {
 		change func(*Config)
 	}{
 		{"wrong secret", func(c *Config) { alter(c, func(k *controlapi.RegKey) { k.Secret = "guessed" }) }},
-		{"wrong pin", func(c *Config) { alter(c, func(k *controlapi.RegKey) { k.Pin = controlapi.PinOf([]byte("another key")) }) }},
+		{"wrong pin", func(c *Config) {
+			alter(c, func(k *controlapi.RegKey) { k.Pin = controlapi.PinOf([]byte("another key")) })
+		}},
 		{"no pin", func(c *Config) { alter(c, func(k *controlapi.RegKey) { k.Pin = "" }) }},
 		{"taken name", func(c *Config) { c.Hostname = "taken" }},
 		{"taken address", func(c *Config) { c.RequestIP = taken.address() }},
@@ -263,4 +265,51 @@ func TestUnwritableState(t *testing.T) {
 	converse(t, p.tcp, 1000)
 	block()
 	p.client.stop()
+}
+
+// Without --hostname the name is made from the machine's, and numbered when it is taken.
+func TestNameFromTheMachine(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	unnamed := func(c *Config) { c.Hostname = "" }
+	one, two := w.join("", unnamed), w.join("", unnamed)
+	a, b := one.n.Status().Device.Name, two.n.Status().Device.Name
+	if a == "" || !strings.HasPrefix(b, a) || a == b {
+		t.Errorf("names %q and %q", a, b)
+	}
+	one.knows(b)
+}
+
+// The addresses a node is reached at from outside, and the STUN servers it
+// asks, are what the configuration and the service say together.
+func TestPlacesFromConfigAndService(t *testing.T) {
+	t.Parallel()
+	cfg := Config{Ephemeral: true, RegKey: testRegKey, Endpoint: "127.0.0.1:51820"}
+	n, err := New(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer n.Close()
+	if got := fmt.Sprint(n.staticEndpoints()); got != "[127.0.0.1:51820]" {
+		t.Errorf("static endpoints %s", got)
+	}
+	m := &controlapi.Map{STUN: []string{":3478", "stun.example:19302"}}
+	if got := fmt.Sprint(n.stunServers(m)); got != "[service.invalid:3478 stun.example:19302]" {
+		t.Errorf("STUN servers %s", got)
+	}
+	n.cfg.STUNServers = []string{"own.example:3478"}
+	if got := fmt.Sprint(n.stunServers(m)); got != "[own.example:3478]" {
+		t.Errorf("STUN servers %s, with own ones", got)
+	}
+	n.cfg.Endpoint = "host.invalid:51820"
+	if got := n.staticEndpoints(); len(got) != 0 {
+		t.Errorf("an endpoint that does not resolve gives %v", got)
+	}
+	if n.ownRange(netip.MustParseAddr("100.64.0.1")) {
+		t.Error("nobody's map has a range")
+	}
+	n.roster.set(&controlapi.Map{Network: controlapi.Network{CIDRs: []netip.Prefix{netip.MustParsePrefix("100.64.0.0/10")}}})
+	if !n.ownRange(netip.MustParseAddr("100.64.0.1")) || n.ownRange(netip.MustParseAddr("192.0.2.1")) {
+		t.Error("the mesh's own range is not known")
+	}
 }

@@ -225,3 +225,70 @@ func exchange(t *testing.T, c *net.TCPConn, text string) {
 		t.Fatalf("got %q, %v; want %q", got, err, text)
 	}
 }
+
+// Ready is never said too early: with it, every declared rule is there and listens.
+func TestReadyMeansEveryRule(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	m := w.member("eager", withRules(ingress(t, "tcp:8000-8019:127.0.0.1:9000-9019"), egress(t, fmt.Sprintf("tcp:%d:eager:8000", freePort(t)))))
+	for range 3 { // the first start joins, the others have a map
+		n, err := New(m.cfg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		stop, watched := make(chan struct{}), make(chan struct{})
+		go func() {
+			defer close(watched)
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				st := n.Status()
+				if !st.Ready {
+					continue
+				}
+				listening := 0
+				for _, r := range st.Rules {
+					if r.State == localapi.RuleListening {
+						listening++
+					}
+				}
+				if listening != 21 {
+					t.Errorf("ready while %d of 21 rules listen", listening)
+					return
+				}
+			}
+		}()
+		m.run(n)
+		m.await("running", isRunning)
+		close(stop)
+		<-watched
+		m.stop()
+	}
+}
+
+// Every member reaches every other, also one that joins later.
+func TestThreeNodes(t *testing.T) {
+	t.Parallel()
+	p := newPair(t)
+	port := freePort(t)
+	late := p.join("late",
+		withRules(egress(t, fmt.Sprintf("tcp:%d:server.nexd.internal:80", port)), ingress(t, fmt.Sprintf("tcp:80:127.0.0.1:%d,allow=client", echoTCP(t)))))
+	late.knows("client", "server")
+	converse(t, port, 100_000)
+
+	toLate, toLateFromServer := freePort(t), freePort(t)
+	if _, err := p.client.api.ChangeRules(t.Context(), specs(egress(t, fmt.Sprintf("tcp:%d:late:80", toLate))), nil); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := p.server.api.ChangeRules(t.Context(), specs(egress(t, fmt.Sprintf("tcp:%d:late:80", toLateFromServer))), nil); err != nil {
+		t.Fatal(err)
+	}
+	converse(t, toLate, 100_000)
+	if err := tryConverse(t, toLateFromServer, 10); err == nil {
+		t.Error("a member that allow does not name gets in")
+	}
+	p.talk()
+}
