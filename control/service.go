@@ -34,6 +34,9 @@ const (
 const (
 	logID     = "id"
 	logRegKey = "reg_key"
+	logHost   = "host"
+	logFrom   = "from"
+	logUntil  = "until"
 )
 
 const defaultNetwork = "default"
@@ -79,14 +82,23 @@ func New(cfg Config) (*Service, error) {
 	}
 	if err := s.open(context.Background()); err != nil {
 		s.Close()
-		return nil, err
+		return nil, databaseError(err)
 	}
 	return s, nil
 }
 
+// open does first what can fail by a wrong flag.
 func (s *Service) open(ctx context.Context) error {
 	var err error
+	if s.cfg.TLSCert != "" {
+		if s.certs, err = givenCertificates(&s.cfg); err != nil {
+			return err
+		}
+	}
 	if s.lock, err = lockDir(s.cfg.StateDir); err != nil {
+		return err
+	}
+	if err := s.listen(ctx); err != nil {
 		return err
 	}
 	db, err := store.OpenSQLite(ctx, databasePath(&s.cfg), s.log)
@@ -94,11 +106,10 @@ func (s *Service) open(ctx context.Context) error {
 		return err
 	}
 	s.store = db
-	if s.certs, err = openCertificates(&s.cfg); err != nil {
-		return err
-	}
-	if err := s.listen(ctx); err != nil {
-		return err
+	if s.certs == nil {
+		if s.certs, err = ownCertificates(&s.cfg); err != nil {
+			return err
+		}
 	}
 	if err := s.nameItself(ctx); err != nil {
 		return err
@@ -126,11 +137,11 @@ func (s *Service) listen(ctx context.Context) error {
 	}
 	var err error
 	if s.https, err = lc.Listen(ctx, "tcp", s.cfg.Listen); err != nil {
-		return fmt.Errorf("--listen %s: %w", s.cfg.Listen, err)
+		return listenError("--listen", s.cfg.Listen, err)
 	}
 	if s.cfg.STUNListen != stunOff {
 		if s.stunPC, err = net.ListenPacket("udp", s.cfg.STUNListen); err != nil {
-			return fmt.Errorf("--stun-listen %s: %w", s.cfg.STUNListen, err)
+			return listenError("--stun-listen", s.cfg.STUNListen, err)
 		}
 	}
 	s.stun = newSTUNTask(&s.cfg, s.stunPC)
@@ -153,6 +164,7 @@ func (s *Service) nameItself(ctx context.Context) error {
 		s.base = strings.TrimRight(u.Path, "/")
 	}
 	if s.certs.given {
+		s.certs.serve(s.url, time.Now())
 		return nil
 	}
 	return s.certs.issue(certNames(s.url, s.cfg.Listen), time.Now())

@@ -14,6 +14,7 @@ import (
 	"log/slog"
 	"math/big"
 	"net"
+	"net/url"
 	"os"
 	"path/filepath"
 	"slices"
@@ -43,6 +44,7 @@ type certificates struct {
 	// Given files, or the self-made key with the names its certificate is for.
 	certPath, keyPath string
 	given             bool
+	host              string       // of the public URL, for given files
 	stamp             [2]fileStamp // of the given files as loaded; used by one goroutine
 	own               *ecdsa.PrivateKey
 	names             []string
@@ -53,22 +55,55 @@ type fileStamp struct {
 	size     int64
 }
 
-// openCertificates loads the given files, or the self-made key of the state
-// directory, made when there is none.
-func openCertificates(cfg *Config) (*certificates, error) {
-	c := &certificates{log: cfg.Log, certPath: cfg.TLSCert, keyPath: cfg.TLSKey, given: cfg.TLSCert != ""}
-	if c.given {
-		if _, err := c.reload(); err != nil {
-			return nil, fmt.Errorf("--tls-cert, --tls-key: %w", err)
+// givenCertificates loads the files the configuration names.
+func givenCertificates(cfg *Config) (*certificates, error) {
+	c := &certificates{log: cfg.Log, certPath: cfg.TLSCert, keyPath: cfg.TLSKey, given: true}
+	if _, err := c.reload(); err != nil {
+		return nil, &StartError{
+			Message: fmt.Sprintf("--tls-cert, --tls-key: %v", err), Wrong: true, Err: err,
+			Advice: "give a PEM chain, the service's own certificate first, and its private key; or neither for a self-made certificate",
 		}
-		return c, nil
 	}
-	c.certPath, c.keyPath = filepath.Join(cfg.StateDir, certFile), filepath.Join(cfg.StateDir, keyFile)
+	return c, nil
+}
+
+// ownCertificates loads the self-made key of the state directory, made when
+// there is none.
+func ownCertificates(cfg *Config) (*certificates, error) {
+	c := &certificates{
+		log: cfg.Log, certPath: filepath.Join(cfg.StateDir, certFile), keyPath: filepath.Join(cfg.StateDir, keyFile),
+	}
 	var err error
 	if c.own, err = loadOrMakeKey(c.keyPath); err != nil {
 		return nil, err
 	}
 	return c, nil
+}
+
+// serve notes the public URL, and says in the log what devices will not accept
+// of a given certificate.
+func (c *certificates) serve(publicURL string, now time.Time) {
+	if u, err := url.Parse(publicURL); err == nil {
+		c.host = u.Hostname()
+	}
+	c.warn(now)
+}
+
+func (c *certificates) warn(now time.Time) {
+	cert := c.current.Load()
+	if cert == nil || c.host == "" {
+		return
+	}
+	leaf, err := x509.ParseCertificate(cert.Certificate[0])
+	switch {
+	case err != nil:
+	case now.After(leaf.NotAfter):
+		c.log.Warn("the certificate is over: devices will refuse it", logkey.File, c.certPath, logUntil, leaf.NotAfter.UTC())
+	case now.Before(leaf.NotBefore):
+		c.log.Warn("the certificate is not valid yet by this machine's clock: devices will refuse it", logkey.File, c.certPath, logFrom, leaf.NotBefore.UTC())
+	case leaf.VerifyHostname(c.host) != nil:
+		c.log.Warn("the certificate is not for the host of the public URL: devices will refuse it unless something in front shows another", logkey.File, c.certPath, logHost, c.host)
+	}
 }
 
 // pin is the pin of the self-made key; a given certificate is checked the usual way.
@@ -118,6 +153,7 @@ func (c *certificates) refresh(now time.Time) error {
 	changed, err := c.reload()
 	if changed && err == nil {
 		c.log.Info("certificate reloaded", logkey.File, c.certPath)
+		c.warn(now)
 	}
 	return err
 }

@@ -90,7 +90,7 @@ func migrate(ctx context.Context, db *sql.DB) error {
 	}
 	have, want, err := p.GetVersions(ctx)
 	if err != nil {
-		return fmt.Errorf("read schema version: %w (is it a database of this program?)", err)
+		return fmt.Errorf("read schema version: %w", err)
 	}
 	if have > want {
 		return fmt.Errorf("its schema is version %d, this program knows %d: use the newer program that wrote it", have, want)

@@ -62,6 +62,8 @@ func TestForeignFileIsKept(t *testing.T) {
 		t.Fatal("opened")
 	} else if !strings.Contains(err.Error(), file) {
 		t.Errorf("the error does not name the file: %v", err)
+	} else if !strings.Contains(store.Hint(err), "backup") {
+		t.Errorf("nothing is said to do about %v", err)
 	}
 	if got, _ := os.ReadFile(file); string(got) != text {
 		t.Error("the file was changed")

@@ -7,6 +7,7 @@ import (
 	"io"
 	"strings"
 
+	"nexd/control"
 	"nexd/controlapi"
 	"nexd/localapi"
 	"nexd/node"
@@ -51,6 +52,7 @@ func explain(err error) *Error {
 		rule     *rules.Error
 		request  *localapi.UserError
 		usage    *node.UsageError
+		start    *control.StartError
 		noDaemon *localapi.NoDaemonError
 		local    *localapi.Problem
 		remote   *controlapi.Problem
@@ -65,6 +67,8 @@ func explain(err error) *Error {
 		return wrong(request.Hint, "%s", request.Message)
 	case errors.As(err, &usage):
 		return wrong(usage.Hint, "%s", usage.Message)
+	case errors.As(err, &start) && start.Wrong:
+		return wrong(start.Advice, "%s", start.Message)
 	case errors.As(err, &noDaemon):
 		return failed(noDaemon.Hint(), "%s", noDaemon.Error())
 	case errors.As(err, &local):
