@@ -1,6 +1,7 @@
 package bind
 
 import (
+	"bytes"
 	"encoding/hex"
 	"fmt"
 	"net/netip"
@@ -13,8 +14,9 @@ import (
 	"nexd/key"
 )
 
-// holdFor is how long a handshake message waits for its peer's first path.
-// After five seconds WireGuard makes a new one anyway.
+// holdFor is how long a handshake message waits for its peer's path, and how
+// long one that was not answered is repeated over a new path. After five
+// seconds WireGuard makes a new one anyway.
 const holdFor = 4 * time.Second
 
 var _ conn.Endpoint = (*Endpoint)(nil)
@@ -29,9 +31,10 @@ type Endpoint struct {
 	lastSent, lastReceived atomic.Int64 // nanoseconds after Bind.epoch, 0 never
 	txBytes, rxBytes       atomic.Uint64
 
-	mu     sync.Mutex // guards the fields below, and changes of path
-	held   []byte     // the newest handshake message that found no path
-	heldAt int64
+	mu        sync.Mutex // guards the fields below, and changes of path
+	message   []byte     // the newest handshake message to the peer
+	messageAt int64
+	waits     bool // it found no path; otherwise it was sent over the path of its time
 }
 
 // path is one way to a peer. It never changes: a new one takes its place.
@@ -50,26 +53,48 @@ func (e *Endpoint) hold(msg []byte, now int64) (p *path, replaced bool) {
 	if p := e.path.Load(); p != nil {
 		return p, false
 	}
-	replaced = len(e.held) > 0
-	e.held = append(e.held[:0], msg...)
-	e.heldAt = now
+	replaced = e.waits
+	e.keep(msg, now, true)
 	return nil, replaced
 }
 
-// setPath puts p in place and returns the message that waited for it, if it is
-// still fresh; expired reports that there was one but too old.
-func (e *Endpoint) setPath(p *path, now int64) (held []byte, expired bool) {
+// remember keeps a copy of msg, which is about to be sent over the path it
+// returns; nil if there is none any more.
+func (e *Endpoint) remember(msg []byte, now int64) *path {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	p := e.path.Load()
+	if p != nil {
+		e.keep(msg, now, false)
+	}
+	return p
+}
+
+// keep replaces the kept message. The caller holds mu.
+func (e *Endpoint) keep(msg []byte, now int64, waits bool) {
+	e.message = append(e.message[:0], msg...)
+	e.messageAt, e.waits = now, waits
+}
+
+// setPath puts p in place and returns a copy of the handshake message to send
+// over it: one that waited, or one that went over another path and was not
+// answered since. waited says which; expired reports that one waited too long.
+func (e *Endpoint) setPath(p *path, now int64) (msg []byte, waited, expired bool) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.path.Store(p)
-	if p == nil || len(e.held) == 0 {
-		return nil, false
+	if p == nil || len(e.message) == 0 {
+		return nil, false, false
 	}
-	held, e.held = e.held, nil
-	if now-e.heldAt > int64(holdFor) {
-		return nil, true
+	waited, e.waits = e.waits, false
+	if now-e.messageAt > int64(holdFor) {
+		e.message = nil
+		return nil, false, waited
 	}
-	return held, false
+	if !waited && e.lastReceived.Load() > e.messageAt {
+		return nil, false, false
+	}
+	return bytes.Clone(e.message), waited, false
 }
 
 // addr returns the path's address, or the zero value.

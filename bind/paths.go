@@ -23,8 +23,10 @@ type Activity struct {
 }
 
 // SetPath sends a peer's packets to an address from now on; an invalid address
-// takes its path away. When a peer gets its first path, the newest handshake
-// message that waits for one, at most 4 s old, is sent at once. An address
+// takes its path away. The newest handshake message that waits for a path, or
+// that went over another one and was not answered, is sent over a new path at
+// once while it is at most 4 s old: the old path may have been dead, and
+// WireGuard drops the second copy of a message it has. An address
 // nothing can be sent to (unspecified, multicast, port 0) counts as none. IPv6
 // link-local addresses cannot be reached: the inner socket drops their zone.
 func (b *Bind) SetPath(peer key.Public, to netip.AddrPort) {
@@ -35,16 +37,18 @@ func (b *Bind) SetPath(peer key.Public, to netip.AddrPort) {
 		}
 		to = netip.AddrPort{}
 	}
-	e, held := b.setPath(peer, to)
-	if held == nil {
+	e, msg := b.setPath(peer, to)
+	if msg == nil {
 		return
 	}
-	b.count.flushed.Add(1)
 	// An error is counted; WireGuard tries again by itself.
-	_ = b.sendToPeer([][]byte{held}, e)
+	if p := e.path.Load(); p != nil {
+		_ = b.sendOver(p, [][]byte{msg}, e)
+	}
 }
 
-func (b *Bind) setPath(peer key.Public, to netip.AddrPort) (e *Endpoint, held []byte) {
+// setPath returns the message to send over the new path, if there is one.
+func (b *Bind) setPath(peer key.Public, to netip.AddrPort) (e *Endpoint, msg []byte) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	e = b.peers[peer]
@@ -62,12 +66,17 @@ func (b *Bind) setPath(peer key.Public, to netip.AddrPort) (e *Endpoint, held []
 	if to.IsValid() {
 		p = &path{to: &conn.StdNetEndpoint{AddrPort: to}}
 	}
-	held, expired := e.setPath(p, b.since())
-	if expired {
+	msg, waited, expired := e.setPath(p, b.since())
+	switch {
+	case expired:
 		b.count.expired.Add(1)
+	case waited:
+		b.count.flushed.Add(1)
+	case msg != nil:
+		b.count.repeated.Add(1)
 	}
 	b.moveLocked(e, old, to)
-	return e, held
+	return e, msg
 }
 
 // moveLocked replaces the address table. When two peers claim one address the

@@ -43,9 +43,9 @@ func TestHandshakeWaitsForThePath(t *testing.T) {
 		t.Fatalf("the path brought %d packets, want the newest initiation", len(got))
 	}
 	b.SetPath(peer, netip.AddrPort{})
-	b.SetPath(peer, there)
+	b.SetPath(peer, netip.AddrPort{})
 	if got := f.take(); len(got) != 0 {
-		t.Errorf("a message was sent twice")
+		t.Errorf("%d packets sent without a path", len(got))
 	}
 	s := b.Stats()
 	if s.Held != 2 || s.Flushed != 1 || s.Expired != 1 || s.DroppedNoPath != 2 {
@@ -57,13 +57,64 @@ func TestHeldMessageGetsOld(t *testing.T) {
 	e := &Endpoint{}
 	p := &path{to: &conn.StdNetEndpoint{AddrPort: here}}
 	e.hold(initiation(1), 1)
-	if held, expired := e.setPath(p, 1+int64(holdFor)+1); held != nil || !expired {
+	if msg, _, expired := e.setPath(p, 1+int64(holdFor)+1); msg != nil || !expired {
 		t.Error("a message older than 4 s was sent")
 	}
 	e.path.Store(nil)
 	e.hold(initiation(2), 1)
-	if held, expired := e.setPath(p, 1+int64(holdFor)); held == nil || expired {
+	if msg, waited, expired := e.setPath(p, 1+int64(holdFor)); msg == nil || !waited || expired {
 		t.Error("a fresh message was not sent")
+	}
+}
+
+// A peer that comes back from another address sends an initiation before its
+// check moves the path, so the response goes to where the peer was.
+func TestUnansweredHandshakeFollowsThePath(t *testing.T) {
+	f := &fakeSocket{}
+	b := opened(t, f, Config{})
+	peer := newPeer()
+	ep := peerEndpoint(t, b, peer)
+	b.SetPath(peer, here)
+	for _, bufs := range [][][]byte{{initiation(1)}, {transport(2)}} {
+		if err := b.Send(bufs, ep); err != nil {
+			t.Fatal(err)
+		}
+	}
+	f.take()
+	b.SetPath(peer, there)
+	if got := f.take(); len(got) != 1 || !bytes.Equal(got[0], initiation(1)) {
+		t.Fatalf("the new path brought %d packets, want the initiation", len(got))
+	}
+	b.SetPath(peer, there)
+	if got := f.take(); len(got) != 0 {
+		t.Error("the same path brought the message again")
+	}
+	// By way of no path at all.
+	b.SetPath(peer, netip.AddrPort{})
+	b.SetPath(peer, here)
+	if got := f.take(); len(got) != 1 {
+		t.Errorf("the path after none brought %d packets, want the initiation", len(got))
+	}
+	if s := b.Stats(); s.Repeated != 2 || s.Held != 0 || s.Flushed != 0 {
+		t.Errorf("counters %+v", s)
+	}
+	// Once something was received there is nothing to repeat.
+	b.lookup(peer).lastReceived.Store(b.since() + 1)
+	b.SetPath(peer, there)
+	if got := f.take(); len(got) != 0 {
+		t.Error("an answered message was repeated")
+	}
+}
+
+func TestUnansweredHandshakeGetsOld(t *testing.T) {
+	e := &Endpoint{}
+	p := &path{to: &conn.StdNetEndpoint{AddrPort: here}}
+	e.path.Store(p)
+	if e.remember(initiation(1), 1) != p {
+		t.Fatal("not the path")
+	}
+	if msg, _, expired := e.setPath(p, 1+int64(holdFor)+1); msg != nil || expired {
+		t.Error("a message older than 4 s was repeated, or counted as one that waited")
 	}
 }
 

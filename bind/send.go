@@ -34,11 +34,19 @@ func (b *Bind) sendToPeer(bufs [][]byte, e *Endpoint) error {
 		}
 	}
 	p := e.path.Load()
+	if p != nil && len(bufs) == 1 && isHandshake(bufs[0]) { // WireGuard sends these alone
+		p = e.remember(bufs[0], b.since())
+	}
 	if p == nil {
 		if p = b.withoutPath(bufs, e); p == nil {
 			return nil
 		}
 	}
+	return b.sendOver(p, bufs, e)
+}
+
+// sendOver sends to a peer over one of its paths.
+func (b *Bind) sendOver(p *path, bufs [][]byte, e *Endpoint) error {
 	if err := b.transmit(bufs, p.to, p); err != nil {
 		return b.settle(err, len(bufs))
 	}

@@ -17,6 +17,8 @@ type Stats struct {
 	// Handshake messages that had to wait for a path, were sent when one
 	// appeared, and waited in vain (a newer one came, or it got too old).
 	Held, Flushed, Expired uint64
+	// Handshake messages sent again because the path changed before an answer.
+	Repeated uint64
 	// Packets dropped because their peer had no path.
 	DroppedNoPath uint64
 	// Packets the system refused to send, by reason.
@@ -38,6 +40,7 @@ type counters struct {
 	wireGuard, stun, relay, garbage atomic.Uint64
 	receiveErrors                   atomic.Uint64
 	held, flushed, expired, noPath  atomic.Uint64
+	repeated                        atomic.Uint64
 
 	unreachable, denied, full, tooBig, refused, address, other atomic.Uint64
 }
@@ -89,6 +92,7 @@ func (b *Bind) Stats() Stats {
 		Held:           c.held.Load(),
 		Flushed:        c.flushed.Load(),
 		Expired:        c.expired.Load(),
+		Repeated:       c.repeated.Load(),
 		DroppedNoPath:  c.noPath.Load(),
 		SendErrors: SendErrors{
 			Unreachable: c.unreachable.Load(),
