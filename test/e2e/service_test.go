@@ -1,0 +1,114 @@
+package e2e
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"nexd/test/cluster"
+)
+
+// Nothing is set for the stream's sake: buffering and timeouts are nginx's own.
+const frontConf = `
+daemon off;
+error_log stderr;
+pid %[1]s/nginx.pid;
+worker_processes 1;
+events {}
+http {
+  access_log off;
+  client_body_temp_path %[1]s/body;
+  proxy_temp_path %[1]s/proxy;
+  fastcgi_temp_path %[1]s/fastcgi;
+  uwsgi_temp_path %[1]s/uwsgi;
+  scgi_temp_path %[1]s/scgi;
+  server {
+    listen %[2]s:9443 ssl;
+    ssl_certificate %[3]s/tls.crt;
+    ssl_certificate_key %[3]s/tls.key;
+    location /mesh/ { proxy_pass https://127.0.0.1:8443%[4]s; }
+  }
+}
+`
+
+// The service works behind a reverse proxy under a path, whether the proxy
+// takes the path off or passes it on, and the stream is not held back.
+func TestServiceBehindNginx(t *testing.T) {
+	cluster.Need(t, "nginx", "curl")
+	for name, upstream := range map[string]string{"path taken off": "/", "path passed on": ""} {
+		t.Run(name, func(t *testing.T) {
+			c := cluster.New(t)
+			host := c.Node("svc")
+			front := fmt.Sprintf("https://%s:9443/mesh", host.V4)
+			svc := c.ServeOn(host, "--public-url", front)
+			dir := c.Dir("nginx", host.UID)
+			conf := filepath.Join(dir, "nginx.conf")
+			if err := os.WriteFile(conf, fmt.Appendf(nil, frontConf, dir, host.V4, svc.Dir, upstream), 0o644); err != nil {
+				t.Fatal(err)
+			}
+			host.Start("nginx", host.CommandAs(host.UID, "nginx", "-c", conf, "-p", dir, "-e", "stderr"))
+			awaitTCP(t, host, host.V4.String(), 9443)
+
+			key := svc.RegKey() // through nginx: the admin file names the public URL
+			if !strings.HasPrefix(key, front+"#") {
+				t.Fatalf("the key names another URL: %.40s", key)
+			}
+			a := c.Proxy(c.Node("a"), "--reg-key", key).Ready()
+			b := c.Proxy(c.Node("b"), "--reg-key", key).Ready()
+			a.Direct("b") // offers came through the stream
+			deleted := time.Now()
+			svc.Ctl("device", "delete", "b")
+			cluster.Until(t, time.Second, "b is gone", func() error {
+				out := a.Ctl("nexd", "peers", "list", "--output", "no-header")
+				if strings.Contains(out, "b ") {
+					return errors.New(out)
+				}
+				return nil
+			})
+			t.Logf("a deletion took %s", time.Since(deleted).Round(time.Millisecond))
+			cluster.Until(t, time.Second, "b knows", func() error {
+				st, err := b.Status()
+				if err == nil && st.Ready {
+					err = errors.New("still ready")
+				}
+				return err
+			})
+			if n := strings.Count(a.Log(), "watch stream connected"); n != 1 {
+				t.Errorf("%d streams: nginx cuts them", n)
+			}
+		})
+	}
+}
+
+// What an operator gets wrong: the service says what, and makes nothing.
+func TestServiceDoesNotStart(t *testing.T) {
+	c := cluster.New(t)
+	svc := c.Serve()
+	other := func() string { return c.Dir("other", svc.Node.UID) }
+	for _, tc := range []struct {
+		name string
+		args []string
+		code int
+		want string
+	}{
+		{"port in use", []string{"--listen", ":8443"}, 1, "hint: stop that program, or choose another port"},
+		{"STUN port in use", []string{"--listen", ":9443", "--stun-listen", ":3478"}, 1, "--stun-listen :3478: the port is in use"},
+		{"privileged port", []string{"--listen", ":443", "--stun-listen", "off"}, 1, "port 443 needs privileges"},
+		{"no such address", []string{"--listen", "203.0.113.9:9443", "--stun-listen", "off"}, 1, "no address 203.0.113.9"},
+		{"no such certificate", []string{"--tls-cert", "/no/such", "--tls-key", "/no/such"}, 2, "/no/such"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			dir := other()
+			args := append([]string{"serve", "--state-dir", dir}, tc.args...)
+			tryNexd(t, svc.Node, args...).want(t, tc.name, tc.code, tc.want)
+			if _, err := os.Stat(filepath.Join(dir, "admin.json")); err == nil {
+				t.Error("it made an admin file")
+			}
+		})
+	}
+	svc.Ctl("device", "list") // the one that runs is not disturbed
+}
