@@ -132,7 +132,7 @@ func (a *app) regKeyDelete() *cobra.Command {
 	c := &cobra.Command{
 		Use:     "delete ID...",
 		Short:   "Make registration keys useless; devices that joined with them stay",
-		Example: "  nexctl reg-key delete rk_2f6c",
+		Example: "  nexctl reg-key delete key_3uhmrd3v",
 		Args:    takesSome("ID"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return f.with(cmd.Context(), func(ctx context.Context, admin *controlclient.Admin) error {
