@@ -82,6 +82,8 @@ func (a *app) deviceShow() *cobra.Command {
 		Short:   "Show one device, by name or id",
 		Example: "  nexctl device show db",
 		Args:    takes("DEVICE"),
+
+		ValidArgsFunction: completeFrom(1, f.deviceNames),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return f.with(cmd.Context(), func(ctx context.Context, admin *controlclient.Admin) error {
 				d, err := admin.Device(ctx, args[0])
@@ -129,6 +131,8 @@ func (a *app) deviceUpdate() *cobra.Command {
 		Short:   "Change a device's name or tags",
 		Example: "  nexctl device update db --name db-1\n  nexctl device update db --tag prod --tag sql\n  nexctl device update db --no-tags",
 		Args:    takes("DEVICE"),
+
+		ValidArgsFunction: completeFrom(1, f.deviceNames),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			var change controlapi.DeviceUpdate
 			switch {
@@ -176,6 +180,8 @@ func (a *app) deviceDelete() *cobra.Command {
 		Short:   "Delete devices: they are out of the mesh within a second",
 		Example: "  nexctl device delete db\n  nexctl device delete web-1 web-2",
 		Args:    takesSome("DEVICE"),
+
+		ValidArgsFunction: completeFrom(0, f.deviceNames),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return f.with(cmd.Context(), func(ctx context.Context, admin *controlclient.Admin) error {
 				for _, d := range args {

@@ -58,6 +58,8 @@ answer how long it took and which path it came by. The exit code is 0 when at
 least one was answered.`,
 		Example: "  nexctl nexd peers ping db\n  nexctl nexd peers ping 100.64.0.2 -c 1",
 		Args:    takes("PEER"),
+
+		ValidArgsFunction: completeFrom(1, d.peerNames),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			client, err := d.client()
 			if err != nil {

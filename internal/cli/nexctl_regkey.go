@@ -134,6 +134,8 @@ func (a *app) regKeyDelete() *cobra.Command {
 		Short:   "Make registration keys useless; devices that joined with them stay",
 		Example: "  nexctl reg-key delete key_3uhmrd3v",
 		Args:    takesSome("ID"),
+
+		ValidArgsFunction: completeFrom(0, f.regKeyIDs),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return f.with(cmd.Context(), func(ctx context.Context, admin *controlclient.Admin) error {
 				for _, id := range args {

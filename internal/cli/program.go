@@ -168,6 +168,7 @@ func finish(c *cobra.Command) {
 	}
 	c.DisableFlagsInUseLine = false
 	c.Flags().SortFlags = false
+	noFiles(c)
 	for _, sub := range c.Commands() {
 		finish(sub)
 	}
