@@ -161,3 +161,28 @@ func TestDrainFinishesUploads(t *testing.T) {
 		}
 	}
 }
+
+// A client that ended its half long ago and reads late still gets the rest of
+// the answer from a node that was told to stop, though that is in the node's
+// own buffers by then.
+func TestDrainWaitsForLateReaders(t *testing.T) {
+	t.Parallel()
+	for _, megabytes := range []int{6, 7, 8} { // more than the reader's side holds, less than both
+		t.Run(fmt.Sprint(megabytes), func(t *testing.T) {
+			t.Parallel()
+			x := newTransfer(t, megabytes<<20, patience)
+			x.conn.CloseWrite()
+			x.server.cancel()
+			x.server.await("draining", isDraining)
+			close(x.release)
+			select { // nobody reads, for longer than a mere flush
+			case <-x.server.done:
+			case <-time.After(2 * flushTimeout):
+			}
+			x.receive()
+			if err := x.server.ended(); err != nil {
+				t.Errorf("Run = %v", err)
+			}
+		})
+	}
+}

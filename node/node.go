@@ -26,8 +26,8 @@ import (
 // leaveTimeout bounds the goodbye of an ephemeral device.
 const leaveTimeout = 3 * time.Second
 
-// flushTimeout bounds how long the end waits for peers to acknowledge what was
-// sent before it.
+// flushTimeout is how long the end waits at least for peers to acknowledge what
+// was sent before it; the rest of the drain timeout counts, too.
 const flushTimeout = time.Second
 
 // UsageError is a node that cannot run as it was asked to: a flag, a key or a
@@ -227,13 +227,17 @@ func (n *Node) Run(ctx context.Context) (err error) {
 	tasks.Go(func() error { return n.follow(base) })
 
 	n.log.Info("node is up", logkey.Device, n.roster.current().Self.Name, "addresses", n.roster.Addresses(), logkey.Port, pl.bind.Port())
-	draining := context.AfterFunc(ctx, func() { n.setState(localapi.StateDraining) })
-	defer draining()
+	drainBy := make(chan time.Time, 1)
+	context.AfterFunc(ctx, func() {
+		drainBy <- time.Now().Add(n.cfg.DrainTimeout)
+		n.setState(localapi.StateDraining)
+	})
 	if err := engine.Run(ctx); err != nil && ctx.Err() == nil {
 		return fmt.Errorf("run proxy: %w", err)
 	}
-	// The streams are closed; their last packets still need the tunnel.
-	flush, done := context.WithTimeout(base, flushTimeout)
+	// The streams are closed; what a slow reader has not taken yet still needs
+	// the tunnel.
+	flush, done := context.WithTimeout(base, max(time.Until(<-drainBy), flushTimeout))
 	defer done()
 	pl.stack.Flush(flush)
 	return nil
