@@ -71,6 +71,7 @@ func (s *source) download(c net.Conn, started chan<- struct{}) error {
 func (s *source) begin(t *testing.T, n *cluster.Node, addr string) <-chan error {
 	t.Helper()
 	c := dial(t, n, "tcp", addr)
+	c.SetDeadline(time.Now().Add(time.Minute))
 	started, result := make(chan struct{}), make(chan error, 1)
 	go func() {
 		err := s.download(c, started)
@@ -182,6 +183,7 @@ func TestDrain(t *testing.T) {
 		}
 		return err
 	})
+	time.Sleep(100 * time.Millisecond) // two at the same moment are one: some supervisors signal the group, too
 	begun = time.Now()
 	p.egress.Signal(syscall.SIGTERM)
 	if code := p.egress.Wait(5 * time.Second); code != 1 {
