@@ -103,9 +103,10 @@ func (g *group) serve(c net.Conn, src source, order []*rule) {
 // dial makes one attempt at the rule's destination within its bounds and
 // records how it went.
 func (r *rule) dial(dial func(context.Context) (net.Conn, error)) (net.Conn, error) {
-	ctx, cancel := context.WithTimeoutCause(r.ctx, r.dialTimeout,
-		fmt.Errorf("dial %s: no answer within %s", r.Target, r.dialTimeout))
+	noAnswer := fmt.Errorf("dial %s: no answer within %s", r.Target, r.dialTimeout)
+	ctx, cancel := context.WithTimeoutCause(r.ctx, r.dialTimeout, noAnswer)
 	defer cancel()
+	deadline, _ := ctx.Deadline()
 	select {
 	case r.dialling <- struct{}{}:
 	case <-ctx.Done():
@@ -117,8 +118,8 @@ func (r *rule) dial(dial func(context.Context) (net.Conn, error)) (net.Conn, err
 	case err == nil && r.Protocol == rules.TCP:
 		r.destinationWorks()
 	case err != nil && r.ctx.Err() == nil:
-		if ctx.Err() != nil {
-			err = context.Cause(ctx)
+		if !time.Now().Before(deadline) { // the socket may know before the context does
+			err = noAnswer
 		}
 		r.destinationFailed(err)
 	}
