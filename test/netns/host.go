@@ -2,6 +2,7 @@ package netns
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -9,6 +10,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // Host is one namespace of a [Set].
@@ -104,15 +107,41 @@ func (h *Host) TryNFT(rules string) error {
 // Sysctl writes pairs of a path below /proc/sys and its value.
 func (h *Host) Sysctl(pairs ...string) {
 	h.t.Helper()
-	_, err := Inside(h, func() (struct{}, error) {
-		for i := 0; i+1 < len(pairs); i += 2 {
-			if err := os.WriteFile(filepath.Join("/proc/sys", pairs[i]), []byte(pairs[i+1]), 0); err != nil {
-				return struct{}{}, err
-			}
-		}
-		return struct{}{}, nil
-	})
+	_, err := Inside(h, func() (struct{}, error) { return struct{}{}, sysctl(pairs...) })
 	if err != nil {
 		h.t.Fatalf("%s: %v", h.Name, err)
 	}
+}
+
+func sysctl(pairs ...string) error {
+	for i := 0; i+1 < len(pairs); i += 2 {
+		if err := os.WriteFile(filepath.Join("/proc/sys", pairs[i]), []byte(pairs[i+1]), 0); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// prepare makes a new namespace usable: its loopback is up, and an address can
+// be used at once, without duplicate address detection.
+func (h *Host) prepare() error {
+	_, err := Inside(h, func() (struct{}, error) {
+		err := sysctl("net/ipv6/conf/all/accept_dad", "0", "net/ipv6/conf/default/accept_dad", "0")
+		return struct{}{}, errors.Join(err, loopbackUp())
+	})
+	return err
+}
+
+func loopbackUp() error {
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	lo, err := unix.NewIfreq("lo")
+	if err != nil {
+		return err
+	}
+	lo.SetUint16(unix.IFF_UP)
+	return unix.IoctlIfreq(fd, unix.SIOCSIFFLAGS, lo)
 }

@@ -84,9 +84,9 @@ func (s *Set) Hosts(names ...string) []*Host {
 	}
 	s.mu.Unlock()
 	for _, h := range hosts {
-		// An address is usable at once: no duplicate address detection.
-		h.Sysctl("net/ipv6/conf/all/accept_dad", "0", "net/ipv6/conf/default/accept_dad", "0")
-		h.IP("link set lo up")
+		if err := h.prepare(); err != nil {
+			s.t.Fatalf("%s: %v", h.Name, err)
+		}
 	}
 	return hosts
 }

@@ -1,0 +1,129 @@
+package lab
+
+import (
+	"os"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// claim is what a kind says of itself.
+type claim struct {
+	mapping, filtering Dependence
+	ports              Ports
+}
+
+var claims = map[Kind]claim{
+	Public:               {Independent, Independent, Preserved},
+	Firewall:             {Independent, OnAddressPort, Preserved},
+	FullCone:             {Independent, Independent, Preserved},
+	AddrRestricted:       {Independent, OnAddress, Preserved},
+	StrictPortRestricted: {Independent, OnAddressPort, Preserved},
+	PortRestricted:       {Independent, OnAddressPort, Preserved},
+	LinuxOpen:            {Independent, OnAddressPort, Preserved},
+	Symmetric:            {OnAddressPort, OnAddressPort, Changed},
+	SymmetricSequential:  {OnAddressPort, OnAddressPort, Sequential},
+	SymmetricAddr:        {OnAddress, OnAddressPort, Changed},
+	CGNAT:                {Independent, OnAddressPort, Preserved},
+}
+
+// check holds a measurement against what the kind claims.
+func check(t *testing.T, n *Node, kind Kind) Behaviour {
+	t.Helper()
+	b, err := n.Behaviour()
+	if err != nil {
+		t.Errorf("%s: %v", kind, err)
+		return b
+	}
+	want, speaks := claims[kind]
+	if b.UDP != speaks {
+		t.Errorf("%s: UDP %t, want %t", kind, b.UDP, speaks)
+	}
+	if got := (claim{b.Mapping, b.Filtering, b.Ports}); got != want {
+		t.Errorf("%s: %s; want %+v", kind, b, want)
+	}
+	if !b.TCP443 {
+		t.Errorf("%s: TCP to port 443 does not get out", kind)
+	}
+	return b
+}
+
+// each runs f for every item at once.
+func each[E any](list []E, f func(E)) {
+	var wg sync.WaitGroup
+	for _, e := range list {
+		wg.Go(func() { f(e) })
+	}
+	wg.Wait()
+}
+
+// Every kind is what it claims, with and without a hairpin, and still after a
+// rebind.
+func TestKinds(t *testing.T) {
+	t.Parallel()
+	l := New(t)
+	var plain, hairpin []*Site
+	for _, k := range Kinds() {
+		plain = append(plain, l.Site(k, Options{}))
+		if !k.public() && k != UDPBlocked {
+			hairpin = append(hairpin, l.Site(k, Options{Hairpin: true, Nodes: 2}))
+		}
+	}
+	each(append(plain, hairpin...), func(s *Site) {
+		b := check(t, s.Node(1), s.Kind)
+		switch {
+		case s.nat.public():
+			if b.Mapped[0].Addr() != s.Node(1).V4 {
+				t.Errorf("%s: seen as %s, is %s", s.Kind, b.Mapped[0], s.Node(1).V4)
+			}
+		case s.Kind != UDPBlocked:
+			if b.Mapped[0].Addr() != s.Outside() {
+				t.Errorf("%s: seen as %s, want %s", s.Kind, b.Mapped[0], s.Outside())
+			}
+			// What the carrier turns round is filtered by the router at home.
+			if want := s.options.Hairpin && s.Kind != CGNAT; b.Hairpin != want {
+				t.Errorf("%s: hairpin %t, want %t", s.Kind, b.Hairpin, want)
+			}
+		}
+	})
+	if t.Failed() {
+		return
+	}
+	for _, s := range plain {
+		s.Rebind()
+	}
+	each(plain, func(s *Site) {
+		b, err := s.Node(1).Behaviour()
+		if want := claims[s.Kind]; err != nil || b.Mapping != want.mapping || b.Filtering != want.filtering {
+			t.Errorf("%s after a rebind: %s, %v; want %+v", s.Kind, b, err, want)
+		}
+		if claims[s.Kind].ports == Preserved && !s.nat.public() && b.Ports != Changed {
+			t.Errorf("%s after a rebind: ports %s", s.Kind, b.Ports)
+		}
+	})
+}
+
+// A lab with two sites is there before anybody waits for it, and several at
+// once do not meet.
+func TestSpeed(t *testing.T) {
+	start := time.Now()
+	l := New(t)
+	l.Site(FullCone, Options{})
+	l.Site(Symmetric, Options{})
+	took := time.Since(start)
+	t.Logf("two sites in %s", took)
+	if limit := time.Second; took > limit && os.Getenv("NEXD_TEST_SLOW") == "" {
+		t.Errorf("two sites took %s, want at most %s", took, limit)
+	}
+	other := New(t)
+	s := other.Site(FullCone, Options{})
+	if strings.HasPrefix(s.Node(1).NS, l.set.Prefix+"-") {
+		t.Error("two labs have one prefix")
+	}
+	check(t, s.Node(1), FullCone)
+}

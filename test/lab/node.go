@@ -1,0 +1,74 @@
+package lab
+
+import (
+	"fmt"
+	"net"
+	"net/netip"
+	"slices"
+
+	"nexd/test/netns"
+)
+
+// Node is a host at a site.
+type Node struct {
+	*netns.Host
+	// V4 and V6 are its present addresses; V6 is invalid where the site has none.
+	V4, V6 netip.Addr
+
+	site *Site
+}
+
+// Site is where the node is now.
+func (n *Node) Site() *Site { return n.site }
+
+// ListenUDP opens a socket of the test in the node; the caller closes it.
+func (n *Node) ListenUDP(network string, port uint16) (*net.UDPConn, error) {
+	return netns.Inside(n.Host, func() (*net.UDPConn, error) {
+		return net.ListenUDP(network, &net.UDPAddr{Port: int(port)})
+	})
+}
+
+// attach plugs a node without a cable into the site's LAN.
+func (s *Site) attach(n *Node) {
+	s.lab.t.Helper()
+	port := "l-" + n.Name
+	s.router.IP(
+		fmt.Sprintf("link add %s type veth peer name eth0 netns %s", port, n.NS),
+		fmt.Sprintf("link set %s master br0 up", port),
+	)
+	n.IP("link set eth0 up")
+	n.site = s
+	s.nodes = append(s.nodes, n)
+	s.address(n)
+}
+
+// address gives a node the site's next addresses.
+func (s *Site) address(n *Node) {
+	s.lab.t.Helper()
+	if s.nextHost > 250 {
+		s.nextHost = 10
+	}
+	host := s.nextHost
+	s.nextHost++
+	n.V4, n.V6 = hostOf(s.lan, host), netip.Addr{}
+	lines := []string{
+		fmt.Sprintf("addr add %s/24 dev eth0", n.V4),
+		fmt.Sprintf("route replace default via %s", hostOf(s.lan, 1)),
+	}
+	if s.options.V6 != NoV6 {
+		n.V6 = s.v6(1, host)
+		lines = append(lines,
+			fmt.Sprintf("addr add %s/64 dev eth0 nodad", n.V6),
+			fmt.Sprintf("route replace default via %s", s.v6(1, 1)))
+	}
+	n.IP(lines...)
+}
+
+// Move takes a node from its site to another one, as a laptop is carried: new
+// LAN, new addresses, the same programs.
+func (l *Lab) Move(n *Node, to *Site) {
+	l.t.Helper()
+	n.IP("link del eth0")
+	n.site.nodes = slices.DeleteFunc(n.site.nodes, func(m *Node) bool { return m == n })
+	to.attach(n)
+}
