@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strings"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -111,7 +112,8 @@ func (n *Node) Ping(ctx context.Context, peer string) (localapi.PingResult, erro
 // SetLogLevel implements localapi.Daemon.
 func (n *Node) SetLogLevel(level string) error {
 	var l slog.Level
-	if err := l.UnmarshalText([]byte(level)); err != nil {
+	err := l.UnmarshalText([]byte(level))
+	if err != nil || !strings.EqualFold(level, l.String()) { // slog knows INFO+2, too
 		return &localapi.UserError{Message: fmt.Sprintf("log level %q", level), Hint: "use debug, info, warn or error"}
 	}
 	n.cfg.LogLevel.Set(l)

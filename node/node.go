@@ -4,10 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
 	"os"
-	"path/filepath"
 	"sync"
 	"time"
 
@@ -16,7 +14,6 @@ import (
 	"nexd/controlapi"
 	"nexd/controlclient"
 	"nexd/internal/logkey"
-	"nexd/key"
 	"nexd/localapi"
 	"nexd/proxy"
 	"nexd/rules"
@@ -100,73 +97,6 @@ func New(cfg Config) (*Node, error) {
 	return n, nil
 }
 
-// firstStart refuses a start that cannot join before anything is made on disk.
-func firstStart(cfg Config) error {
-	if cfg.RegKey != "" {
-		return nil
-	}
-	if _, err := os.Stat(filepath.Join(cfg.StateDir, state.FileName)); errors.Is(err, fs.ErrNotExist) {
-		return errNotJoined
-	}
-	return nil
-}
-
-var errNotJoined = &UsageError{
-	Message: "this device has not joined the mesh yet",
-	Hint:    "give --reg-key once (nexctl reg-key create prints one)",
-}
-
-// prepare fills what the state and the config say together.
-func (n *Node) prepare() error {
-	data := n.store.Data()
-	var err error
-	if n.book, err = newRulebook(n.cfg.Rules, data, n.log); err != nil {
-		return ruleUsage(err)
-	}
-	if n.cfg.RegKey != "" {
-		if n.regKey, err = controlapi.ParseRegKey(n.cfg.RegKey); err != nil {
-			return &UsageError{Message: err.Error()}
-		}
-	}
-	url, pin := n.cfg.ServiceURL, n.regKey.Pin
-	if url == "" {
-		url = n.regKey.ServiceURL
-	}
-	if url == "" {
-		url = data.ServiceURL
-	}
-	if n.regKey.ServiceURL == "" && pin == "" { // no key, or a bare secret
-		pin = data.Pin
-	}
-	switch {
-	case data.Credential == "" && n.cfg.RegKey == "":
-		return errNotJoined
-	case url == "":
-		return &UsageError{Message: "no control service is known", Hint: "give a whole --reg-key: it holds the service's URL; or --service-url"}
-	}
-	n.client, err = controlclient.New(controlclient.Config{
-		ServiceURL: url, Pin: pin, CAFile: n.cfg.CAFile, Insecure: n.cfg.InsecureSkipTLSVerify, Log: n.log,
-	})
-	if err != nil {
-		return &UsageError{Message: err.Error()}
-	}
-	if data.PrivateKey.IsZero() {
-		// Before the first join: without a place for its key there is no device.
-		if err := n.store.Update(func(d *state.Data) { d.PrivateKey = key.NewPrivate() }); err != nil {
-			return err
-		}
-	}
-	n.life.url, n.pin, n.credential = url, pin, data.Credential
-	if data.Credential != "" {
-		m := data.Map
-		if m == nil {
-			m = &controlapi.Map{} // the service will tell
-		}
-		n.roster.set(m)
-	}
-	return nil
-}
-
 // Close releases a node that never ran.
 func (n *Node) Close() error { n.client.Close(); return n.store.Close() }
 
@@ -200,6 +130,11 @@ func (n *Node) Run(ctx context.Context) (err error) {
 	if err := n.startAPI(base, tasks); err != nil {
 		return err
 	}
+	// The port before the join: a registration key is not spent on a start
+	// that cannot go on.
+	if pl, err = n.openPlane(); err != nil {
+		return err
+	}
 	if n.token() == "" {
 		if err := n.join(ctx); err != nil {
 			if ctx.Err() != nil {
@@ -207,9 +142,6 @@ func (n *Node) Run(ctx context.Context) (err error) {
 			}
 			return err
 		}
-	}
-	if pl, err = n.openPlane(); err != nil {
-		return err
 	}
 	tasks.Go(func() error { return pl.agent.Run(base) })
 	tasks.Go(func() error { return pl.watchTunnel(base) })
@@ -273,13 +205,19 @@ func (n *Node) joined(credential string) {
 
 // leave takes an ephemeral device out of the mesh, if it ever was in it.
 func (n *Node) leave() {
-	if !n.cfg.Ephemeral || n.token() == "" {
+	m := n.roster.current()
+	ephemeral := n.cfg.Ephemeral || m != nil && m.Self.Ephemeral
+	if !ephemeral || n.token() == "" {
 		return
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), leaveTimeout)
 	defer cancel()
 	if err := n.client.Leave(ctx, n.token()); err != nil {
 		n.log.Warn("leave the mesh: the service will do it when the device's lease ends", logkey.Err, err)
+		return
+	}
+	if err := n.store.Update(func(d *state.Data) { d.Credential, d.Map = "", nil }); err != nil {
+		n.log.Warn("forget the void credential", logkey.Err, err)
 	}
 }
 

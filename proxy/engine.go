@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/time/rate"
 
+	"nexd/internal/logkey"
 	"nexd/rules"
 )
 
@@ -75,7 +76,6 @@ func New(cfg Config) *Engine {
 func (e *Engine) Run(ctx context.Context) error {
 	e.applying <- struct{}{}
 	e.mu.Lock()
-	e.started = true
 	wanted := e.wanted
 	e.mu.Unlock()
 	e.apply(wanted)
@@ -140,6 +140,7 @@ func (e *Engine) apply(wanted []rules.Rule) {
 func (e *Engine) change(wanted []rules.Rule) (fresh []*rule, stopped []*group) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	e.started = true
 	present := make(map[ruleID]*rule, len(e.order))
 	for _, r := range e.order {
 		present[r.id] = r
@@ -219,7 +220,12 @@ func (e *Engine) Status() []RuleStatus {
 // Drain stops accepting and waits until every connection has finished; those
 // that have not when ctx ends are closed. Nothing is accepted afterwards.
 func (e *Engine) Drain(ctx context.Context) {
-	stop := context.AfterFunc(ctx, e.cutAll)
+	stop := context.AfterFunc(ctx, func() {
+		if n := e.active(); n > 0 {
+			e.log.Warn("the time to finish is over: connections are cut", logkey.Count, n)
+		}
+		e.cutAll()
+	})
 	defer stop()
 	e.mu.Lock()
 	e.draining = true
@@ -229,4 +235,13 @@ func (e *Engine) Drain(ctx context.Context) {
 	e.mu.Unlock()
 	e.working.Wait()
 	e.cutAll()
+}
+
+// active returns the number of connections and flows there are now.
+func (e *Engine) active() int64 {
+	var n int64
+	for _, st := range e.Status() {
+		n += st.Active
+	}
+	return n
 }

@@ -200,7 +200,7 @@ func (r *rule) update(change func()) {
 	}
 	log := r.e.log.With(logkey.Direction, r.Direction.String(), logkey.Rule, r.id.text)
 	switch {
-	case now == state:
+	case now == state && why != notStarted: // another reason of the same trouble
 	case now == StateListening:
 		log.Info("rule listens")
 	default:
