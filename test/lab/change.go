@@ -1,14 +1,9 @@
 package lab
 
 import (
-	"encoding/binary"
 	"fmt"
 	"strconv"
 	"time"
-
-	"golang.org/x/sys/unix"
-
-	"nexd/test/netns"
 )
 
 // Rebind makes the NAT forget all mappings and give out other outside ports, as
@@ -95,6 +90,16 @@ func (s *Site) Timeout(d time.Duration) {
 	}
 }
 
+// Collect makes the kernel drop the flows whose time is over. By itself it gets
+// to that within a minute or more, and until then a new flow takes the outside
+// port of a dead one from the same inside endpoint.
+func (s *Site) Collect() {
+	s.lab.t.Helper()
+	if err := collectFlows(s.router); err != nil {
+		s.lab.t.Fatalf("%s: collect flows: %v", s.Name, err)
+	}
+}
+
 // UDPBlock makes the router drop all UDP in both directions, IPv6 too.
 func (s *Site) UDPBlock() { s.setUDP(false) }
 
@@ -117,40 +122,4 @@ func (s *Site) LinkDown() {
 func (s *Site) LinkUp() {
 	s.lab.t.Helper()
 	s.plug()
-}
-
-// flushFlows empties the connection tracking table of a host: what
-// conntrack(8) -F does, by one message of ctnetlink.
-func flushFlows(h *netns.Host) error {
-	const (
-		ctDelete = unix.NFNL_SUBSYS_CTNETLINK<<8 | 2 // IPCTNL_MSG_CT_DELETE
-		size     = unix.SizeofNlMsghdr + 4           // and an nfgenmsg of zeroes: any family
-	)
-	_, err := netns.Inside(h, func() (struct{}, error) {
-		fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_NETFILTER)
-		if err != nil {
-			return struct{}{}, err
-		}
-		defer unix.Close(fd)
-		msg := make([]byte, size)
-		binary.NativeEndian.PutUint32(msg, size)
-		binary.NativeEndian.PutUint16(msg[4:], ctDelete)
-		binary.NativeEndian.PutUint16(msg[6:], unix.NLM_F_REQUEST|unix.NLM_F_ACK)
-		if err := unix.Sendto(fd, msg, 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
-			return struct{}{}, err
-		}
-		answer := make([]byte, 4096)
-		n, _, err := unix.Recvfrom(fd, answer, 0)
-		if err != nil {
-			return struct{}{}, err
-		}
-		if n < unix.SizeofNlMsghdr+4 {
-			return struct{}{}, fmt.Errorf("an answer of %d bytes", n)
-		}
-		if errno := int32(binary.NativeEndian.Uint32(answer[unix.SizeofNlMsghdr:])); errno != 0 {
-			return struct{}{}, unix.Errno(-errno)
-		}
-		return struct{}{}, nil
-	})
-	return err
 }

@@ -2,7 +2,10 @@ package lab
 
 import (
 	"fmt"
+	"os"
 	"time"
+
+	"nexd/test/netns"
 )
 
 // Latency sets what the site's cable does to packets: each direction delays
@@ -57,6 +60,9 @@ func (s *Site) wire() *wire {
 	s.lab.t.Helper()
 	if s.cable != nil {
 		return s.cable
+	}
+	if _, err := os.Stat("/dev/net/tun"); err != nil {
+		netns.Missing(s.lab.t, "/dev/net/tun: a delay needs TAP devices")
 	}
 	s.router.IP("link del wan0")
 	w, err := newWire(s.up, s.upPort, s.router, "wan0")

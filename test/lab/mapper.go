@@ -1,12 +1,15 @@
 package lab
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
 	"slices"
 	"sync"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"nexd/test/netns"
 )
@@ -50,9 +53,13 @@ type mapper struct {
 // startMapper runs the server on the router's inside address until the test ends.
 func (s *Site) startMapper() {
 	s.lab.t.Helper()
+	inside := hostOf(s.lan, 1)
 	conn, err := netns.Inside(s.router, func() (*net.UDPConn, error) {
-		return net.ListenUDP("udp4", net.UDPAddrFromAddrPort(netip.AddrPortFrom(hostOf(s.lan, 1), pmpServerPort)))
+		return net.ListenUDP("udp4", net.UDPAddrFromAddrPort(netip.AddrPortFrom(inside, pmpServerPort)))
 	})
+	if err == nil {
+		err = multicastFrom(conn, inside)
+	}
 	if err != nil {
 		s.lab.t.Fatalf("%s: NAT-PMP server: %v", s.Name, err)
 	}
@@ -192,4 +199,17 @@ func (m *mapper) list() []forward {
 func (m *mapper) announce() {
 	a := m.answer([]byte{0, pmpAddress}, netip.AddrPort{})
 	m.conn.WriteToUDPAddrPort(a, netip.AddrPortFrom(netip.AddrFrom4([4]byte{224, 0, 0, 1}), pmpClientPort))
+}
+
+// multicastFrom sends the socket's multicasts to the network of an own address.
+func multicastFrom(c *net.UDPConn, addr netip.Addr) error {
+	raw, err := c.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var failed error
+	err = raw.Control(func(fd uintptr) {
+		failed = unix.SetsockoptInet4Addr(int(fd), unix.IPPROTO_IP, unix.IP_MULTICAST_IF, addr.As4())
+	})
+	return errors.Join(err, failed)
 }

@@ -1,7 +1,9 @@
 package lab
 
 import (
+	"errors"
 	"fmt"
+	"net"
 	"net/netip"
 	"regexp"
 	"strings"
@@ -241,6 +243,21 @@ func (s *Site) plug() {
 	}
 	s.up.IP(up...)
 	s.router.IP(router...)
+	s.awaitPort(s.up, s.upPort)
+	s.awaitPort(s.router, "wan0")
+}
+
+// awaitPort waits until an interface carries packets: the kernel takes its time
+// after a cable was plugged in.
+func (s *Site) awaitPort(h *netns.Host, name string) {
+	s.lab.t.Helper()
+	netns.Until(s.lab.t, 10*time.Second, h.Name+": "+name+" is up", func() error {
+		i, err := netns.Inside(h, func() (*net.Interface, error) { return net.InterfaceByName(name) })
+		if err == nil && i.Flags&net.FlagRunning == 0 {
+			err = errors.New("not yet")
+		}
+		return err
+	})
 }
 
 // Outside is the public address the site's IPv4 shows: of its carrier's NAT
