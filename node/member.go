@@ -141,7 +141,6 @@ func (n *Node) expelled(err error) {
 		self.Name, self.PublicKey = m.Self.Name, m.Self.PublicKey
 	}
 	m := &controlapi.Map{Self: self}
-	n.roster.set(m)
 	n.applyMap(m)
 }
 
@@ -152,7 +151,6 @@ func (n *Node) event(ev controlapi.Event, dirty chan<- struct{}) {
 		next := *n.roster.current() // Apply replaces slices, readers keep theirs
 		m := &next
 		controlclient.Apply(m, ev)
-		n.roster.set(m)
 		n.applyMap(m)
 		n.log.Debug("membership changed", logkey.Revision, m.Revision, logkey.Count, len(m.Peers))
 		select {
@@ -208,6 +206,7 @@ func (n *Node) applyMap(m *controlapi.Map) {
 	n.plane.tunnel.SetPeers(peers)
 	n.plane.agent.SetPeers(keys)
 	n.plane.agent.SetSTUN(n.stunServers(m))
+	n.roster.set(m) // last: whoever finds a peer here can reach it
 	n.engine.AddressesChanged()
 	n.changed.notify()
 }

@@ -13,7 +13,7 @@ const (
 	// nudgeAfter is how long a member that was heard of has to shake hands
 	// before we do. It may hold a session we have forgotten, and would go on
 	// with it for 15 seconds.
-	nudgeAfter = time.Second
+	nudgeAfter = 200 * time.Millisecond
 
 	shortestSweep = 10 * time.Millisecond
 	longestSweep  = time.Minute
