@@ -4,6 +4,7 @@
 #   demo   the main job on this machine; KEEP=1 leaves it running
 #   test   install what tests need, build, vet, and every test, with real programs too
 #   race   the tests of the packages under the race detector; PACKAGES=./proxy narrows it
+#   lab    a NAT laboratory by hand, as root: LAB='a=full-cone b=symmetric,nodes=2'
 #   fuzz   every fuzz target in turn for FUZZTIME (30s) each; FUZZ=ParseRule narrows it
 #   bench  nexd beside plain proxies and the stock netstack; BENCHFLAGS='-rounds 1'
 #   lint   format, vet and staticcheck, as pinned in tools.mod
@@ -25,7 +26,7 @@ GOFILES   = $$(git ls-files --cached --others --exclude-standard '*.go' | while 
 # Tests with real programs are apart: they are never cached, and want the machine to themselves.
 PACKAGES ?= $$($(GO) list ./... | grep -v '^nexd/test\b')
 
-.PHONY: build demo test race fuzz bench lint fmt clean
+.PHONY: build demo test race lab fuzz bench lint fmt clean
 
 build:
 	@mkdir -p bin
@@ -42,6 +43,11 @@ test: build
 
 race:
 	CGO_ENABLED=1 $(GO) test -race -timeout 20m $(PACKAGES)
+
+LAB ?= a=port-restricted b=symmetric
+lab:
+	@$(GO) build -o bin/natlab ./test/lab/natlab
+	@bin/natlab $(LAB)
 
 fuzz:
 	test/fuzz.sh
