@@ -227,6 +227,7 @@ func isRunning(st localapi.Status) bool { return st.State == localapi.StateRunni
 func isOffline(st localapi.Status) bool {
 	return st.State == localapi.StateOffline && st.Ready && !st.Service.Connected
 }
+
 func isExpelled(st localapi.Status) bool {
 	return !st.Ready && strings.Contains(strings.Join(st.Reasons, " "), "no longer knows this device")
 }

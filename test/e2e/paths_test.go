@@ -351,8 +351,10 @@ func TestOnTheWire(t *testing.T) {
 			t.Errorf("between the nodes there is %s: %v", kind, seen)
 		}
 	}
-	for _, want := range []string{"WireGuard", "STUN", "check to " + static, fmt.Sprintf("check to %s:%d", local, port),
-		"question to " + second.LocalAddr().String()} {
+	for _, want := range []string{
+		"WireGuard", "STUN", "check to " + static, fmt.Sprintf("check to %s:%d", local, port),
+		"question to " + second.LocalAddr().String(),
+	} {
 		if seen[want] == 0 {
 			t.Errorf("no %s on the wire: %v", want, seen)
 		}

@@ -217,8 +217,10 @@ func TestOnlyDeclaredPorts(t *testing.T) {
 	if len(st.Rules) != 1 {
 		t.Errorf("rules of the server: %+v", st.Rules)
 	}
-	targets := []string{m4 + ":5432", m4 + ":8080", m4 + ":9000", m4 + ":9500", "[" + m6 + "]:8080", "[" + m6 + "]:9500",
-		p.server.V4.String() + ":8080", "127.0.0.1:8080", "[::1]:8080", "[::ffff:127.0.0.1]:8080", "0.0.0.0:8080", "224.0.0.1:8080"}
+	targets := []string{
+		m4 + ":5432", m4 + ":8080", m4 + ":9000", m4 + ":9500", "[" + m6 + "]:8080", "[" + m6 + "]:9500",
+		p.server.V4.String() + ":8080", "127.0.0.1:8080", "[::1]:8080", "[::ffff:127.0.0.1]:8080", "0.0.0.0:8080", "224.0.0.1:8080",
+	}
 	for i, target := range targets {
 		rule := fmt.Sprintf("tcp:%d:%s,dial-timeout=1s", 24000+i, target)
 		if _, err := p.egress.TryCtl("nexd", "proxy", "add", "--egress", rule); err != nil {

@@ -210,8 +210,10 @@ func big(t *testing.T, r *rig) {
 }
 
 // onlyReader and onlyWriter hide what lets io.Copy take a shorter way.
-type onlyReader struct{ io.Reader }
-type onlyWriter struct{ io.Writer }
+type (
+	onlyReader struct{ io.Reader }
+	onlyWriter struct{ io.Writer }
+)
 
 // clientFirst is `nc -N`: the client sends all it has and its FIN, the answer comes after.
 func clientFirst(_ *testing.T, r *rig) {
