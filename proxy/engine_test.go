@@ -16,10 +16,6 @@ import (
 	"nexd/proxy"
 )
 
-func hostDial(port uint16) func() (net.Conn, error) {
-	return func() (net.Conn, error) { return net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", port)) }
-}
-
 func hostListen(port uint16) func() (net.Listener, error) {
 	return func() (net.Listener, error) { return net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port)) }
 }

@@ -174,7 +174,7 @@ func TestDrain(t *testing.T) {
 
 	// … and at once with a second signal.
 	p.egress = p.Proxy(p.client, "--drain-timeout", "60s").Ready()
-	c = talk()
+	talk()
 	p.egress.Signal(syscall.SIGTERM)
 	cluster.Until(t, 5*time.Second, "it drains", func() error {
 		st, err := p.egress.Status()
