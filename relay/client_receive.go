@@ -1,0 +1,135 @@
+package relay
+
+import (
+	"net"
+	"net/netip"
+	"slices"
+	"time"
+
+	"nexd/key"
+)
+
+// HandleUDP takes a datagram of the node's socket. A packet of a peer is
+// returned: it is part of pkt, and only valid as long. Everything else is done
+// inside, without blocking, and ok is false; so it is when the datagram is not
+// of this relay.
+func (c *Client) HandleUDP(pkt []byte, from netip.AddrPort) (peer key.Public, packet []byte, ok bool) {
+	if !c.fromRelay(from) || len(pkt) < headerSize || pkt[0] < firstFrame {
+		return key.Public{}, nil, false
+	}
+	peer, packet, ok, short := c.frame(pkt)
+	if ok || short {
+		if ok || FrameType(pkt[0]) == FrameOpened {
+			c.heardUDP.Store(time.Now().UnixNano())
+		}
+		if short {
+			c.post(pkt, from, nil)
+		}
+	}
+	return peer, packet, ok
+}
+
+// fromRelay reports whether an address is one of the relay's that are in use or being tried.
+func (c *Client) fromRelay(a netip.AddrPort) bool {
+	addrs := c.udpAddrs.Load()
+	return addrs != nil && slices.Contains(*addrs, netip.AddrPortFrom(a.Addr().Unmap(), a.Port()))
+}
+
+// frame sorts a frame: a packet (ok), one for Run (short), or one that is done with.
+func (c *Client) frame(frame []byte) (peer key.Public, packet []byte, ok, short bool) {
+	h, valid := parseHeader(frame)
+	if !valid {
+		c.count.frames.Add(1)
+		return peer, nil, false, false
+	}
+	switch h.Type {
+	case FrameChallenge, FrameWelcome, FrameRefuse: // not of a session
+		return peer, nil, false, len(frame) <= helloSize
+	}
+	u := c.up.Load()
+	if h.Tag != c.tag || u == nil {
+		c.count.frames.Add(1)
+		return peer, nil, false, false
+	}
+	switch h.Type {
+	case FrameData:
+		if ch := c.peers.number(h.Channel); ch != nil && len(frame) > headerSize {
+			peer, packet, ok = ch.peer, frame[headerSize:], true
+		}
+	case FrameDataKey:
+		from, rest, err := parseKeyed(frame)
+		if err == nil && len(rest) > 0 {
+			c.propose(u, from)
+			peer, packet, ok = from, rest, true
+		}
+	case FrameOpened:
+		if who, _, err := parseKeyed(frame); err == nil {
+			if ch := c.peers.number(h.Channel); ch != nil && ch.peer == who {
+				ch.agreed.Store(u.generation)
+			}
+			return peer, nil, false, false
+		}
+	case FramePong, FrameNotice, FrameBye:
+		return peer, nil, false, len(frame) <= helloSize
+	}
+	if !ok {
+		c.count.frames.Add(1)
+		return peer, nil, false, false
+	}
+	c.count.receivedPackets.Add(1)
+	c.count.receivedBytes.Add(uint64(len(packet)))
+	return peer, packet, true, false
+}
+
+// propose asks for a channel for a peer that sends to us, at most once in a while.
+func (c *Client) propose(u *upLink, peer key.Public) {
+	ch := c.peers.get(peer)
+	if ch == nil || ch.number > u.channels || ch.agreed.Load() == u.generation {
+		return
+	}
+	now := time.Now().UnixNano()
+	if before := ch.asked.Load(); now-before < int64(proofRetries[0]) || !ch.asked.CompareAndSwap(before, now) {
+		return
+	}
+	c.control(u, appendKeyed(nil, header{FrameOpen, ch.number, u.tag}, peer))
+}
+
+// post hands a short frame to Run; a full inbox drops it, for it will be sent again.
+func (c *Client) post(frame []byte, from netip.AddrPort, ws *clientConn) {
+	f := clientFrame{from: from, ws: ws}
+	f.n = copy(f.frame[:], frame)
+	select {
+	case c.inbox <- f:
+	default:
+		c.count.frames.Add(1)
+	}
+}
+
+// Receive returns packets that came through WebSocket, up to len(bufs): the
+// i-th is bufs[i][:sizes[i]], from peers[i]. A packet longer than its buffer
+// is dropped. It blocks until there is one; after Run it returns [net.ErrClosed].
+func (c *Client) Receive(bufs [][]byte, sizes []int, peers []key.Public) (n int, err error) {
+	limit := min(len(bufs), len(sizes), len(peers))
+	for {
+		_, closed := c.received.take(func(i ringItem) bool {
+			if n == limit {
+				return false
+			}
+			if len(i.buf.b) > len(bufs[n]) {
+				c.count.queue.Add(1)
+				return true
+			}
+			sizes[n], peers[n] = copy(bufs[n], i.buf.b), i.peer
+			n++
+			return true
+		})
+		switch {
+		case n > 0 || limit == 0:
+			return n, nil
+		case closed:
+			c.received.signal() // for others that wait
+			return 0, net.ErrClosed
+		}
+		<-c.received.wake
+	}
+}

@@ -1,0 +1,2 @@
+// Package relay carries sealed packets between devices.
+package relay

@@ -1,0 +1,353 @@
+package relay
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"crypto/tls"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/coder/websocket"
+
+	"nexd/internal/logkey"
+)
+
+// Subprotocol is what clients ask for in the WebSocket handshake.
+const Subprotocol = "nexd-relay.v1"
+
+const (
+	writeChunk = 32 << 10 // bytes of a message to a client, so that senders alternate
+	lingerTime = 2 * time.Second
+)
+
+// tlsConn is a WebSocket client. Its reader goroutine lives as long as it
+// does; a writer only while something waits.
+type tlsConn struct {
+	server *Server
+	ws     *websocket.Conn
+	net    net.Conn
+	remote string
+	place  place
+	queue  fairQueue
+
+	closing atomic.Bool
+	writer  atomic.Bool
+	session *session // of the reader goroutine
+
+	mu   sync.Mutex // guards gone
+	gone bool       // the reader has ended: no writer may start
+}
+
+// ServeHTTP takes a WebSocket client; it returns at once, the connection lives
+// on until Run ends. Any path will do. Before Run it answers 503.
+func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if !s.reserve() {
+		http.Error(w, "the relay is full or not running", http.StatusServiceUnavailable)
+		return
+	}
+	grab := &hijacker{ResponseWriter: w}
+	ws, err := websocket.Accept(grab, r, &websocket.AcceptOptions{
+		Subprotocols: []string{Subprotocol}, CompressionMode: websocket.CompressionDisabled,
+	})
+	if err != nil {
+		s.log.Debug("relay websocket", logkey.Addr, r.RemoteAddr, logkey.Err, err)
+		s.release(nil, true)
+		return
+	}
+	ws.SetReadLimit(maxMessage)
+	c := &tlsConn{server: s, ws: ws, net: grab.conn, remote: r.RemoteAddr, place: randomPlace()}
+	c.queue.limit = s.limits.Queue
+	limitUnsent(grab.conn)
+	s.mu.Lock()
+	s.conns[c] = struct{}{}
+	if s.done {
+		c.shut()
+	}
+	s.mu.Unlock()
+	// The goroutine of net/http holds much that is not needed any more.
+	go c.serve()
+}
+
+// reserve counts a connection that is not admitted yet, and its goroutine.
+func (s *Server) reserve() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.running || s.done || s.pending >= s.limits.Pending || len(s.conns) >= s.limits.Sessions+s.limits.Pending {
+		return false
+	}
+	s.pending++
+	s.wg.Add(1)
+	return true
+}
+
+// settled says that a connection is pending no more.
+func (s *Server) settled() {
+	s.mu.Lock()
+	s.pending--
+	s.mu.Unlock()
+}
+
+// release undoes reserve at a connection's end.
+func (s *Server) release(c *tlsConn, pending bool) {
+	if c != nil {
+		c.mu.Lock()
+		c.gone = true
+		c.mu.Unlock()
+	}
+	s.mu.Lock()
+	if pending {
+		s.pending--
+	}
+	delete(s.conns, c)
+	s.mu.Unlock()
+	s.wg.Done()
+}
+
+// serve reads until the connection ends.
+func (c *tlsConn) serve() {
+	s := c.server
+	pending := true
+	defer func() {
+		if c.session != nil {
+			s.end(c.session, ByeLeaving)
+		}
+		c.shut()
+		s.release(c, pending)
+	}()
+	c.net.SetReadDeadline(time.Now().Add(s.limits.AdmissionTimeout))
+	for {
+		kind, r, err := c.ws.Reader(context.Background())
+		if err != nil {
+			return
+		}
+		if kind != websocket.MessageBinary || !c.message(r) {
+			c.ws.Close(websocket.StatusUnsupportedData, "not a relay's frames")
+			return
+		}
+		if pending && c.session != nil {
+			pending = false
+			s.settled()
+			c.net.SetReadDeadline(time.Time{})
+		}
+	}
+}
+
+// messages is where a message is read to; idle connections have none.
+var messages = sync.Pool{New: func() any { b := make([]byte, maxMessage); return &b }}
+
+// forwarders for messages of WebSocket clients.
+type pooledForwarder struct{ pool sync.Pool }
+
+func (p *pooledForwarder) get(s *Server) *forwarder {
+	if f, ok := p.pool.Get().(*forwarder); ok && f.server == s {
+		return f
+	}
+	return newForwarder(s, nil)
+}
+
+var forwarders pooledForwarder
+
+// message handles the frames of one message; false: it is not made of frames.
+func (c *tlsConn) message(r io.Reader) bool {
+	room := messages.Get().(*[]byte)
+	defer messages.Put(room)
+	n, err := io.ReadFull(r, *room)
+	if err == nil {
+		// The buffer is full: nothing may be left but the end.
+		if k, _ := r.Read(make([]byte, 1)); k > 0 {
+			return false
+		}
+	} else if err != io.ErrUnexpectedEOF && err != io.EOF {
+		return false
+	}
+	f := forwarders.get(c.server)
+	defer forwarders.pool.Put(f)
+	defer f.flush()
+	f.begin()
+	for rest := (*room)[:n]; len(rest) > 0; {
+		var frame []byte
+		if frame, rest, err = nextFramed(rest); err != nil {
+			f.tally.drop(DropMalformed, 1)
+			return false
+		}
+		c.frame(f, frame)
+	}
+	return true
+}
+
+func (c *tlsConn) frame(f *forwarder, frame []byte) {
+	switch FrameType(frame[0]) {
+	case FrameHello:
+		n, err := parseHello(frame)
+		if err != nil {
+			f.tally.drop(DropMalformed, 1)
+			return
+		}
+		f.challenge(n, c.place, &link{tls: c})
+	case FrameAuth:
+		c.auth(f, frame)
+	default:
+		if c.session == nil {
+			f.tally.drop(DropStranger, 1)
+			return
+		}
+		if c.session.ended.Load() {
+			f.tally.drop(DropEnded, 1)
+			return
+		}
+		f.fromSession(c.session, frame)
+	}
+}
+
+// auth checks an auth frame in place: as many at once as there are places for it.
+func (c *tlsConn) auth(f *forwarder, frame []byte) {
+	s := c.server
+	a, err := parseAuth(frame)
+	if err != nil {
+		f.tally.drop(DropMalformed, 1)
+		return
+	}
+	if !s.cookies.check(a.Cookie, c.place, s.cfg.clock()) {
+		f.challenge(a.Nonce, c.place, &link{tls: c})
+		return
+	}
+	s.crypto <- struct{}{}
+	defer func() { <-s.crypto }()
+	if got := s.admit(frame, link{tls: c}); got != nil {
+		c.session = got
+	}
+}
+
+// push queues a frame for the client and sees to it that somebody writes. It
+// returns how many frames were dropped.
+func (c *tlsConn) push(from *session, frame []byte) (dropped int) {
+	dropped, _ = c.queue.push(from, frame)
+	c.wake()
+	return dropped
+}
+
+// wake starts a writer unless there is one.
+func (c *tlsConn) wake() {
+	if c.writer.Swap(true) {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.gone {
+		c.server.wg.Add(1) // the reader is still counted
+		go c.write()
+	}
+}
+
+var chunks = sync.Pool{New: func() any { b := make([]byte, 0, writeChunk); return &b }}
+
+// write writes messages while there are frames.
+func (c *tlsConn) write() {
+	defer c.server.wg.Done()
+	room := chunks.Get().(*[]byte)
+	defer chunks.Put(room)
+	for {
+		message, any := c.queue.pop((*room)[:0])
+		if !any {
+			c.writer.Store(false)
+			// What came between pop and here found a writer.
+			if c.queue.empty() || c.writer.Swap(true) {
+				break
+			}
+			continue
+		}
+		c.net.SetWriteDeadline(time.Now().Add(c.server.limits.WriteTimeout))
+		if err := c.ws.Write(context.Background(), websocket.MessageBinary, message); err != nil {
+			c.server.log.Debug("relay websocket write", logkey.Addr, c.remote, logkey.Err, err)
+			c.shut()
+			return // with writer true: nobody starts another
+		}
+	}
+	if c.closing.Load() {
+		c.shut()
+	}
+}
+
+// closeSoon closes the connection when what is queued was written.
+func (c *tlsConn) closeSoon() {
+	c.closing.Store(true)
+	c.net.SetReadDeadline(time.Now().Add(lingerTime))
+	c.wake()
+}
+
+// shut closes the connection now. It may be called again.
+func (c *tlsConn) shut() {
+	c.queue.close()
+	c.ws.CloseNow()
+}
+
+func (q *fairQueue) empty() bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return len(q.turns) == 0
+}
+
+// hijacker gives the WebSocket library the connection with small buffers, for
+// there may be ten thousand.
+type hijacker struct {
+	http.ResponseWriter
+	conn net.Conn
+}
+
+const smallBuffer = 512
+
+// Hijack implements [http.Hijacker].
+func (h *hijacker) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+	conn, rw, err := http.NewResponseController(h.ResponseWriter).Hijack()
+	if err != nil {
+		return nil, nil, fmt.Errorf("hijack: %w", err)
+	}
+	early, _ := rw.Reader.Peek(rw.Reader.Buffered())
+	if err := rw.Writer.Flush(); err != nil {
+		conn.Close()
+		return nil, nil, err
+	}
+	conn.SetDeadline(time.Time{}) // what the HTTP server set for requests
+	h.conn = conn
+	var r io.Reader = conn
+	if len(early) > 0 {
+		r = &startsWith{bytes.NewReader(bytes.Clone(early)), conn}
+	}
+	return &buffered{conn, r}, bufio.NewReadWriter(bufio.NewReaderSize(r, smallBuffer), bufio.NewWriterSize(conn, smallBuffer)), nil
+}
+
+// startsWith reads what was read before, then the connection.
+type startsWith struct {
+	early *bytes.Reader
+	conn  net.Conn
+}
+
+func (s *startsWith) Read(b []byte) (int, error) {
+	if s.early.Len() > 0 {
+		return s.early.Read(b)
+	}
+	return s.conn.Read(b)
+}
+
+// buffered is a connection of which something was read already.
+type buffered struct {
+	net.Conn
+	r io.Reader
+}
+
+func (b *buffered) Read(p []byte) (int, error) { return b.r.Read(p) }
+
+// tcpOf returns the TCP connection below TLS, or nil.
+func tcpOf(conn net.Conn) *net.TCPConn {
+	if t, ok := conn.(*tls.Conn); ok {
+		conn = t.NetConn()
+	}
+	tcp, _ := conn.(*net.TCPConn)
+	return tcp
+}
