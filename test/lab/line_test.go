@@ -51,7 +51,7 @@ func flight(t *testing.T, from *net.UDPConn, to netip.AddrPort, out *net.UDPConn
 	return taken
 }
 
-// count returns how many arrived, and the shortest and longest way.
+// summary returns how many arrived, and the shortest and longest way.
 func summary(taken []time.Duration) (arrived int, shortest, longest time.Duration) {
 	for _, d := range taken {
 		if d == 0 {
@@ -122,7 +122,7 @@ func TestLoss(t *testing.T) {
 	})
 }
 
-// Ten packets a second of this size fill the rate; the queue holds 50 ms.
+// A hundred packets a second of this size fill the rate; the queue holds 50 ms.
 func TestRate(t *testing.T) {
 	t.Parallel()
 	l := New(t)
