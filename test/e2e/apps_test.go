@@ -137,10 +137,11 @@ func TestIperf(t *testing.T) {
 	p.server.Start("iperf3", p.server.CommandAs(p.server.UID, "iperf3", "-s", "-B", "127.0.0.1"))
 	awaitTCP(t, p.server, "127.0.0.1", 5201)
 	for _, args := range [][]string{
-		{}, {"-R"}, {"-P", "8"}, {"-u", "-b", "20M", "-l", "1200"}, {"-u", "-b", "20M", "-l", "1200", "-R"},
+		{"-n", "100M"}, {"-n", "100M", "-R"}, {"-n", "100M", "-P", "8"},
+		{"-n", "4M", "-u", "-b", "20M", "-l", "1200"}, {"-n", "4M", "-u", "-b", "20M", "-l", "1200", "-R"},
 	} {
 		name := strings.Join(append([]string{"iperf3"}, args...), " ")
-		out, err := p.client.Try(40*time.Second, "iperf3", append([]string{"-c", "127.0.0.1", "-t", "3", "--json"}, args...)...)
+		out, err := p.client.Try(2*time.Minute, "iperf3", append([]string{"-c", "127.0.0.1", "--json"}, args...)...)
 		var result struct {
 			Error string
 			End   struct {
@@ -153,10 +154,9 @@ func TestIperf(t *testing.T) {
 			continue
 		}
 		received := max(result.End.SumReceived.Bytes, result.End.Sum.Bytes)
-		if received < 1<<20 {
+		if received < 2<<20 { // of datagrams some may be lost
 			t.Errorf("%s: %.0f bytes received\n%s", name, received, out)
 		}
-		t.Logf("%s: %.1f MB in 3 s", name, received/1e6)
 	}
 }
 
