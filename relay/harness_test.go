@@ -55,12 +55,13 @@ type testRelay struct {
 	clock   func() time.Time
 	other   func(*Socket, []byte, netip.AddrPort)
 
-	server *Server
-	udp    netip.AddrPort
-	web    *httptest.Server
-	front  atomic.Pointer[Server] // what web serves
-	cancel context.CancelFunc
-	done   chan error
+	server  *Server
+	sockets []*Socket
+	udp     netip.AddrPort
+	web     *httptest.Server
+	front   atomic.Pointer[Server] // what web serves
+	cancel  context.CancelFunc
+	done    chan error
 }
 
 func newRelay(t testing.TB, change ...func(*testRelay)) *testRelay {
@@ -106,7 +107,7 @@ func (r *testRelay) start(address string) {
 		r.t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	r.server, r.cancel, r.done = s, cancel, make(chan error, 1)
+	r.server, r.sockets, r.cancel, r.done = s, sockets, cancel, make(chan error, 1)
 	r.udp = netip.MustParseAddrPort(sockets[0].LocalAddr().String())
 	go func(done chan error) { done <- s.Run(ctx, sockets...) }(r.done)
 	waitFor(r.t, "the relay to run", func() bool {
@@ -378,4 +379,8 @@ func (n *testNode) agreed(with *testNode) {
 
 func contains(got []gotPacket, what string) bool {
 	return slices.ContainsFunc(got, func(p gotPacket) bool { return strings.HasPrefix(p.text, what) })
+}
+
+func says(err error, what string) bool {
+	return err != nil && strings.Contains(err.Error(), what)
 }

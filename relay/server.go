@@ -7,7 +7,9 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"runtime"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -129,18 +131,35 @@ func (s *Server) Run(ctx context.Context, sockets ...*Socket) error {
 	return g.Wait()
 }
 
-// close ends everything Run did not start but owns.
+// close ends everything Run did not start but owns. WebSocket clients have a
+// moment to take what waits for them.
 func (s *Server) close(sockets []*Socket) {
 	for _, socket := range sockets {
 		socket.conn.Close()
 	}
 	s.mu.Lock()
 	s.done = true
-	for c := range s.conns {
+	s.mu.Unlock()
+	for _, c := range s.connections() {
+		c.closeSoon()
+	}
+	waited := make(chan struct{})
+	go func() { s.wg.Wait(); close(waited) }()
+	select {
+	case <-waited:
+		return
+	case <-time.After(lingerTime):
+	}
+	for _, c := range s.connections() {
 		c.shut()
 	}
-	s.mu.Unlock()
-	s.wg.Wait()
+	<-waited
+}
+
+func (s *Server) connections() []*tlsConn {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Collect(maps.Keys(s.conns))
 }
 
 // Drain tells every client to use another relay, and admits no new sessions.

@@ -38,7 +38,11 @@ type tlsConn struct {
 
 	closing atomic.Bool
 	writer  atomic.Bool
-	session *session // of the reader goroutine
+
+	// Of the reader goroutine.
+	session *session
+	pending bool  // not admitted yet
+	last    int64 // when a message came, nanoseconds since the server's start
 
 	mu   sync.Mutex // guards gone
 	gone bool       // the reader has ended: no writer may start
@@ -61,15 +65,17 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	ws.SetReadLimit(maxMessage)
-	c := &tlsConn{server: s, ws: ws, net: grab.conn, remote: r.RemoteAddr, place: randomPlace()}
+	c := &tlsConn{server: s, ws: ws, net: grab.conn, remote: r.RemoteAddr, place: randomPlace(), pending: true}
 	c.queue.limit = s.limits.Queue
+	grab.conn.SetReadDeadline(time.Now().Add(s.limits.AdmissionTimeout))
 	limitUnsent(grab.conn)
 	s.mu.Lock()
 	s.conns[c] = struct{}{}
-	if s.done {
+	late := s.done
+	s.mu.Unlock()
+	if late {
 		c.shut()
 	}
-	s.mu.Unlock()
 	// The goroutine of net/http holds much that is not needed any more.
 	go c.serve()
 }
@@ -109,33 +115,48 @@ func (s *Server) release(c *tlsConn, pending bool) {
 	s.wg.Done()
 }
 
-// serve reads until the connection ends.
+// calm is how long a client is quiet before what its goroutine has grown to is given back.
+const calm = 5 * time.Second
+
+// serve reads until the connection ends. A goroutine's stack grows with what
+// it does and seldom shrinks; that of an idle client should hold no more than
+// waiting needs, so a message after a pause, and the admission, end with a
+// fresh goroutine going on.
 func (c *tlsConn) serve() {
 	s := c.server
-	pending := true
-	defer func() {
-		if c.session != nil {
-			s.end(c.session, ByeLeaving)
-		}
-		c.shut()
-		s.release(c, pending)
-	}()
-	c.net.SetReadDeadline(time.Now().Add(s.limits.AdmissionTimeout))
 	for {
 		kind, r, err := c.ws.Reader(context.Background())
 		if err != nil {
+			c.finish()
 			return
 		}
 		if kind != websocket.MessageBinary || !c.message(r) {
 			c.ws.Close(websocket.StatusUnsupportedData, "not a relay's frames")
+			c.finish()
 			return
 		}
-		if pending && c.session != nil {
-			pending = false
+		now := s.now()
+		fresh := now-c.last > int64(calm)
+		c.last = now
+		if c.pending && c.session != nil {
+			c.pending, fresh = false, true
 			s.settled()
 			c.net.SetReadDeadline(time.Time{})
 		}
+		if fresh {
+			go c.serve()
+			return
+		}
 	}
+}
+
+// finish does what follows the last message.
+func (c *tlsConn) finish() {
+	if c.session != nil {
+		c.server.end(c.session, ByeLeaving)
+	}
+	c.shut()
+	c.server.release(c, c.pending)
 }
 
 // messages is where a message is read to; idle connections have none.
@@ -284,6 +305,9 @@ func (c *tlsConn) closeSoon() {
 // shut closes the connection now. It may be called again.
 func (c *tlsConn) shut() {
 	c.queue.close()
+	if tcp := tcpOf(c.net); tcp != nil {
+		tcp.Close() // first: TLS would wait for a client that reads nothing to take its farewell
+	}
 	c.ws.CloseNow()
 }
 
@@ -300,7 +324,7 @@ type hijacker struct {
 	conn net.Conn
 }
 
-const smallBuffer = 512
+const smallBuffer = 256
 
 // Hijack implements [http.Hijacker].
 func (h *hijacker) Hijack() (net.Conn, *bufio.ReadWriter, error) {

@@ -1,0 +1,167 @@
+package relay
+
+import (
+	"context"
+	"net/http"
+	"testing"
+	"time"
+
+	"github.com/coder/websocket"
+
+	"nexd/key"
+)
+
+// One device that floods above its rate does not cost another its packets.
+func TestFloodIsFair(t *testing.T) {
+	for name, option := range map[string]nodeOption{"to udp": onlyUDP, "to tls": onlyTLS} {
+		t.Run(name, func(t *testing.T) {
+			r := newRelay(t, func(r *testRelay) { r.limits = Limits{DevicePackets: 500, DeviceRate: 1 << 20} })
+			flooder, quiet := r.node("net", onlyUDP).connected(UDP), r.node("net", onlyUDP).connected(UDP)
+			to := r.node("net", option)
+			flooder.reaches(to, "hello")
+			quiet.reaches(to, "hello")
+			quiet.agreed(to)
+			stop, done := make(chan struct{}), make(chan struct{})
+			go func() {
+				defer close(done)
+				packets := make([][]byte, 32)
+				for i := range packets {
+					packets[i] = make([]byte, 1000)
+				}
+				for {
+					select {
+					case <-stop:
+						return
+					default:
+						flooder.Send(to.public(), packets)
+					}
+				}
+			}()
+			defer func() { close(stop); <-done }()
+			waitFor(t, "the flood", func() bool { return r.server.Stats().Dropped[DropDeviceRate] > 1000 })
+			to.drained()
+			arrived := 0
+			const sent = 100
+			for range sent {
+				quiet.Send(to.public(), [][]byte{text("quiet")})
+				deadline := time.After(100 * time.Millisecond)
+			wait:
+				for {
+					select {
+					case p := <-to.got:
+						if p.from == quiet.public() {
+							arrived++
+							break wait
+						}
+					case <-deadline:
+						break wait
+					}
+				}
+			}
+			if arrived < sent*8/10 {
+				t.Errorf("%d of %d packets arrived", arrived, sent)
+			}
+		})
+	}
+}
+
+// A client that reads nothing costs its own packets alone, and bounded memory.
+func TestSlowReader(t *testing.T) {
+	r := newRelay(t, func(r *testRelay) { r.limits.WriteTimeout = time.Hour })
+	a, b := r.node("net", onlyUDP).connected(UDP), r.node("net", onlyTLS).connected(TLS)
+	slow := key.NewPrivate()
+	x := r.rawTLS(slow, r.service.credential(slow.Public(), "net", time.Hour))
+	defer x.ws.CloseNow()
+	packets := make([][]byte, 64)
+	for i := range packets {
+		packets[i] = make([]byte, 1200)
+	}
+	waitFor(t, "drops", func() bool {
+		a.Send(slow.Public(), packets)
+		return r.server.Stats().Dropped[DropQueue] > 1000
+	})
+	session := r.server.table.session(NetworkOf("net"), slow.Public())
+	q := &session.link.Load().tls.queue
+	q.mu.Lock()
+	if q.bytes > 256<<10 {
+		t.Errorf("%d bytes wait", q.bytes)
+	}
+	q.mu.Unlock()
+	a.reaches(b, "others do not wait")
+	b.reaches(a, "others do not wait")
+}
+
+// A connection that takes nothing at all is closed in the end.
+func TestStuckReaderIsClosed(t *testing.T) {
+	r := newRelay(t, func(r *testRelay) { r.limits.WriteTimeout = 200 * time.Millisecond })
+	a := r.node("net", onlyUDP).connected(UDP)
+	stuck := key.NewPrivate()
+	x := r.rawTLS(stuck, r.service.credential(stuck.Public(), "net", time.Hour))
+	defer x.ws.CloseNow()
+	packets := make([][]byte, 64)
+	for i := range packets {
+		packets[i] = make([]byte, 1200)
+	}
+	waitFor(t, "the end", func() bool {
+		a.Send(stuck.Public(), packets)
+		return r.server.Stats().SessionsTLS == 0
+	})
+}
+
+// Who connects and says nothing is not kept.
+func TestPendingConnectionsEnd(t *testing.T) {
+	r := newRelay(t, func(r *testRelay) { r.limits = Limits{AdmissionTimeout: 100 * time.Millisecond, Pending: 2} })
+	first, second := r.dialTLS(), r.dialTLS()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	if _, resp, err := websocket.Dial(ctx, r.web.URL, &websocket.DialOptions{HTTPClient: r.web.Client(), Subprotocols: []string{Subprotocol}}); err == nil || resp == nil || resp.StatusCode != http.StatusServiceUnavailable {
+		t.Errorf("a third: %v", err)
+	}
+	for _, ws := range []*websocket.Conn{first, second} {
+		if _, _, err := ws.Read(ctx); err == nil || ctx.Err() != nil {
+			t.Errorf("not closed: %v", err)
+		}
+		ws.CloseNow()
+	}
+}
+
+// rawTLS is an admitted WebSocket client that does what it is told.
+type rawTLS struct {
+	*raw
+	ws *websocket.Conn
+}
+
+func (r *testRelay) dialTLS() *websocket.Conn {
+	r.t.Helper()
+	ctx, cancel := context.WithTimeout(r.t.Context(), patience)
+	defer cancel()
+	ws, _, err := websocket.Dial(ctx, r.web.URL, &websocket.DialOptions{HTTPClient: r.web.Client(), Subprotocols: []string{Subprotocol}})
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return ws
+}
+
+func (r *testRelay) rawTLS(private key.Private, cred []byte) *rawTLS {
+	r.t.Helper()
+	x := &rawTLS{r.raw(private, cred), r.dialTLS()}
+	x.start(time.Now(), cred)
+	for !x.up {
+		for _, f := range x.out {
+			if err := x.ws.Write(r.t.Context(), websocket.MessageBinary, appendFramed(nil, f, nil)); err != nil {
+				r.t.Fatal(err)
+			}
+		}
+		x.out = nil
+		_, message, err := x.ws.Read(r.t.Context())
+		if err != nil {
+			r.t.Fatal(err)
+		}
+		frame, _, err := nextFramed(message)
+		if err != nil {
+			r.t.Fatal(err)
+		}
+		x.handle(time.Now(), frame)
+	}
+	return x
+}

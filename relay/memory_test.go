@@ -1,0 +1,162 @@
+package relay
+
+import (
+	"bufio"
+	"crypto/tls"
+	"encoding/binary"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/netip"
+	"os"
+	"runtime"
+	"strconv"
+	"syscall"
+	"testing"
+	"time"
+
+	"nexd/key"
+)
+
+const idleSessions = 10_000
+
+// manyTLS is how many sessions over TLS are tried: a few say what one costs.
+// RELAY_SESSIONS=10000 asks for more.
+func manyTLS() uint64 {
+	if n, err := strconv.ParseUint(os.Getenv("RELAY_SESSIONS"), 10, 32); err == nil {
+		return n
+	}
+	return 1000
+}
+
+// Ten thousand idle sessions cost below 16 KiB each.
+func TestIdleMemory(t *testing.T) {
+	if testing.Short() || raceEnabled {
+		t.Skip("ten thousand sessions take a while")
+	}
+	t.Run("udp", func(t *testing.T) {
+		r := newRelay(t)
+		before := memory()
+		for i := range uint32(idleSessions) {
+			r.seatUDP(i)
+		}
+		r.idleCost(before, idleSessions)
+	})
+	t.Run("tls", func(t *testing.T) {
+		// Both ends of each connection are files of this process.
+		var l syscall.Rlimit
+		if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &l); err != nil || l.Cur < 2000 {
+			t.Skip("too few open files are allowed")
+		}
+		n := int(min(manyTLS(), l.Cur/2-200))
+		r := newRelay(t, func(r *testRelay) { r.limits.Idle = time.Hour })
+		conf := r.web.Client().Transport.(*http.Transport).TLSClientConfig.Clone()
+		conf.NextProtos, conf.ServerName = nil, "example.com" // httptest's certificate
+		conns := make([]net.Conn, 0, n)
+		defer func() {
+			for _, c := range conns {
+				c.Close()
+			}
+		}()
+		before := memory()
+		for range n {
+			conns = append(conns, r.joinBare(conf))
+		}
+		r.idleCost(before, n)
+	})
+}
+
+// memory is what the process has in use.
+func memory() uint64 {
+	runtime.GC()
+	runtime.GC() // what pools held goes with the second
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return m.HeapAlloc + m.StackInuse
+}
+
+func (r *testRelay) idleCost(before uint64, n int) {
+	r.t.Helper()
+	s := r.server.Stats()
+	each := (memory() - before) / uint64(n)
+	r.t.Logf("%d idle sessions: %d bytes each", n, each)
+	if each > 16<<10 || s.SessionsUDP+s.SessionsTLS != n {
+		r.t.Errorf("%d bytes a session; %+v", each, s)
+	}
+	runtime.KeepAlive(r)
+}
+
+// seatUDP makes a session that has proved to be at an address nobody has, with
+// the few channels a device uses.
+func (r *testRelay) seatUDP(n uint32) {
+	a := auth{Epoch: 1, Tag: 1, Credential: make([]byte, credentialSize)}
+	binary.BigEndian.PutUint32(a.MAC[:], n)
+	at := netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 200, byte(n >> 8), byte(n)}), 9)
+	out := r.server.seat(a, Credential{Device: somebody(n), Network: NetworkOf("net"), Expires: time.Now().Add(time.Hour)}, [32]byte{}, &link{tag: 1, udp: r.sockets[0], addr: at})
+	for number := range uint32(8) {
+		out.session.open(number+1, somebody(n+number))
+	}
+}
+
+// somebody is a key nobody has the other half of.
+func somebody(n uint32) key.Public {
+	var b [key.Size]byte
+	binary.BigEndian.PutUint32(b[:], n+1)
+	k, err := key.PublicFromBytes(b[:])
+	if err != nil {
+		panic(err)
+	}
+	return k
+}
+
+// joinBare joins by WebSocket and keeps only the TCP connection of the
+// client's end, so that what is measured is the relay's.
+func (r *testRelay) joinBare(conf *tls.Config) net.Conn {
+	t := r.t
+	t.Helper()
+	tcp, err := net.Dial("tcp", r.web.Listener.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	conn := tls.Client(tcp, conf)
+	conn.SetDeadline(time.Now().Add(patience))
+	defer conn.SetDeadline(time.Time{})
+	fmt.Fprintf(conn, "GET / HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n")
+	br := bufio.NewReader(conn)
+	if resp, err := http.ReadResponse(br, nil); err != nil || resp.StatusCode != http.StatusSwitchingProtocols {
+		t.Fatalf("%+v, %v", resp, err)
+	}
+	p := key.NewPrivate()
+	secret, err := deriveSecret(p, r.private.Public())
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := machine{secret: secret, tag: 1, epoch: func(uint64) uint64 { return 1 }}
+	m.start(time.Now(), r.service.credential(p.Public(), "net", time.Hour))
+	for !m.up {
+		for _, f := range m.out {
+			message := appendFramed(nil, f, nil)
+			// A final binary message under a mask of zeros (RFC 6455 section 5.2).
+			wire := []byte{0x82, 0x80 | 126, byte(len(message) >> 8), byte(len(message)), 0, 0, 0, 0}
+			if _, err := conn.Write(append(wire, message...)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		m.out = nil
+		var head [2]byte
+		if _, err := io.ReadFull(br, head[:]); err != nil || head[0] != 0x82 || head[1] > 125 {
+			t.Fatalf("%x, %v", head, err)
+		}
+		message := make([]byte, head[1])
+		if _, err := io.ReadFull(br, message); err != nil {
+			t.Fatal(err)
+		}
+		frame, _, err := nextFramed(message)
+		if err != nil {
+			t.Fatal(err)
+		}
+		m.handle(time.Now(), frame)
+	}
+	return tcp
+}
