@@ -1,2 +1,36 @@
-// Package relay carries sealed packets between devices.
+// Package relay carries sealed packets between devices of one network that
+// cannot reach each other, and understands nothing in them. It holds both
+// sides: the relay and its client, over UDP and over WebSocket.
+//
+// It is not a path selector: a [Client] stands for one relay, and whoever has
+// several of them chooses. It does not encrypt: packets are WireGuard's. It
+// knows no control service: credentials are bytes it is given, and relays
+// know only the public key they are signed with.
+//
+// In reading order:
+//
+//   - wire.go, wire_admission.go, wire_session.go, wire_stream.go: the frames;
+//     docs/relay.md has their tables and test vectors.
+//   - [Credential]: what the service signs. cookie.go, proof.go: what a client proves.
+//   - [Server]: admit.go (who gets a session), session.go and table.go (what a
+//     relay knows), forward.go (what it does with a frame), outbox.go and
+//     socket_linux.go (how it leaves), websocket.go and fairqueue.go.
+//   - [Client]: machine.go (a session without I/O), client_run.go (which
+//     transport, when), client_send.go and client_receive.go (the packets).
+//
+// # A packet's way through a relay
+//
+//	recvmmsg ─▶ datagram ─▶ session at its source ─▶ tag ─▶ channel ─▶ limits ─▶ route
+//	                             │ none: challenge      │ wrong: drop     │ none: notice
+//	                             ▼                      ▼                 ▼
+//	          header rewritten in place ─▶ outbox ─▶ sendmmsg      (UDP receiver)
+//	                                    └▶ fair queue ─▶ writer    (WebSocket receiver)
+//
+// # Who is believed
+//
+// Nothing is kept for an address that has not sent a cookie back, nothing is
+// admitted without a credential and the proof of its device's key, nothing is
+// forwarded to another network, and a session's frames count only from where
+// its client proved to be, with the tag only the two ends know. Every queue is
+// bounded; what is dropped is counted by reason in [Stats].
 package relay
