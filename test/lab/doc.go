@@ -11,9 +11,10 @@
 //     in it, and cluster.Over with Adopt run the real binaries there.
 //   - Things happen: [Site.Rebind], [Site.Flush], [Site.Roam], [Site.UDPBlock],
 //     [Site.LinkDown], [Site.Latency], [Site.Rate], [Site.Timeout],
-//     [Lab.Block], [Lab.BlockOneWay], [Lab.Move].
-//   - [Node.Behaviour] measures mapping, filtering, ports and hairpin. The
-//     tests hold every kind to what it claims.
+//     [Site.Collect], [Lab.Block], [Lab.BlockOneWay], [Lab.Move].
+//   - [Node.Behaviour] measures mapping, filtering, ports and hairpin;
+//     [Pair] punches holes with plain sockets. The tests hold every kind and
+//     every pair of kinds to what it claims.
 //
 // Addresses: the core has .1 of each link. Site i has 198.18.i.0/24 outside,
 // 192.168.(100+i).0/24 inside and 2001:db8:i::/48; a site without NAT has its

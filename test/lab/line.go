@@ -32,6 +32,15 @@ func (s *Site) Rate(bits int64) {
 	}
 }
 
+// Overflowed returns how many packets the site's cable lost because they did not
+// fit its rate or its queue; those that Latency was told to lose do not count.
+func (s *Site) Overflowed() int64 {
+	if s.cable == nil {
+		return 0
+	}
+	return s.cable.lost.Load()
+}
+
 // lose drops a share of the packets where they come out of the cable, before
 // anything there has seen them.
 func (s *Site) lose(share float64) {

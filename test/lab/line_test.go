@@ -132,8 +132,12 @@ func TestRate(t *testing.T) {
 	s.Rate(1_000_000)
 	want(t, "out", in, at(pub, pubAddrs[0]), pub, true)
 	// 10 ms each; without a gap about six find room.
-	if arrived, _, _ := summary(flight(t, in, at(pub, pubAddrs[0]), pub, 60, 1208, 0)); arrived < 3 || arrived > 15 {
+	arrived, _, _ := summary(flight(t, in, at(pub, pubAddrs[0]), pub, 60, 1208, 0))
+	if arrived < 3 || arrived > 15 {
 		t.Errorf("%d of 60 arrived at once, want about 6", arrived)
+	}
+	if lost := s.Overflowed(); lost < int64(60-arrived) {
+		t.Errorf("%d of 60 arrived, but %d are counted as lost", arrived, lost)
 	}
 	if arrived, _, _ := summary(flight(t, in, at(pub, pubAddrs[0]), pub, 30, 1208, 15*time.Millisecond)); arrived < 28 {
 		t.Errorf("%d of 30 arrived below the rate", arrived)
