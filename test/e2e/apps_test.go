@@ -137,8 +137,11 @@ func TestIperf(t *testing.T) {
 	p.server.Start("iperf3", p.server.CommandAs(p.server.UID, "iperf3", "-s", "-B", "127.0.0.1"))
 	awaitTCP(t, p.server, "127.0.0.1", 5201)
 	for _, args := range [][]string{
-		{"-n", "100M"}, {"-n", "100M", "-R"}, {"-n", "100M", "-P", "8"},
-		{"-n", "4M", "-u", "-b", "20M", "-l", "1200"}, {"-n", "4M", "-u", "-b", "20M", "-l", "1200", "-R"},
+		{"-n", "100M"},
+		{"-n", "100M", "-R"},
+		{"-n", "100M", "-P", "8"},
+		{"-n", "4M", "-u", "-b", "20M", "-l", "1200"},
+		{"-n", "4M", "-u", "-b", "20M", "-l", "1200", "-R"},
 	} {
 		name := strings.Join(append([]string{"iperf3"}, args...), " ")
 		out, err := p.client.Try(2*time.Minute, "iperf3", append([]string{"-c", "127.0.0.1", "--json"}, args...)...)

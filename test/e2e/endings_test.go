@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -254,16 +255,22 @@ func TestReset(t *testing.T) {
 func TestCrowd(t *testing.T) {
 	p := newPair(t, nil, nil)
 	const crowd = 1000
-	var all sync.WaitGroup
-	all.Add(crowd)
+	var here atomic.Int32
+	all := make(chan struct{})
 	listen(t, p.server, "tcp", "127.0.0.1:9000", func(c net.Conn) {
 		c.SetDeadline(time.Now().Add(60 * time.Second))
 		line, err := readLine(c)
-		all.Done()
 		if err != nil {
 			return
 		}
-		all.Wait() // nobody is answered before everybody is here
+		if here.Add(1) == crowd {
+			close(all)
+		}
+		select { // nobody is answered before everybody is here
+		case <-all:
+		case <-time.After(60 * time.Second):
+			return
+		}
 		for range 8 {
 			io.WriteString(c, strings.Repeat(line, 512))
 		}
