@@ -14,7 +14,8 @@ func samples() [][]byte {
 	cred := make([]byte, credentialSize)
 	withMAC := func(b []byte) []byte { return append(b, make([]byte, macSize)...) }
 	return [][]byte{
-		nil, {0xC0},
+		nil,
+		{0xC0},
 		appendHello(nil, nonce{1, 2}),
 		challenge{Echo: nonce{1}, Cookie: cookie{2}}.appendTo(nil),
 		withMAC(auth{Nonce: nonce{1}, Cookie: cookie{2}, Epoch: 3, Tag: 4, Resume: 5, Credential: cred}.appendTo(nil)),
