@@ -24,7 +24,7 @@ const module = "nexd"
 var floors = [][]string{
 	0: {"key", "rules", "internal/buildinfo", "internal/logkey", "test/simnet", "test/vectors"},
 	1: {"controlapi", "internal/duplex", "internal/stunwire"},
-	2: {"bind", "discovery", "internal/stunserver", "netstack", "proxy", "state", "tunnel"},
+	2: {"bind", "discovery", "internal/stunserver", "netstack", "proxy", "relay", "state", "tunnel"},
 	3: {"control", "control/store", "controlclient", "localapi"},
 	4: {"internal/cli", "node"},
 	5: {"cmd/nexctl", "cmd/nexd", "examples/hello", "test", "test/cluster", "test/e2e", "test/lab", "test/lab/natlab", "test/netns", "test/script"},
@@ -46,6 +46,7 @@ var doors = []struct {
 	{"gvisor.dev/gvisor", []string{"netstack"}},
 	{"golang.zx2c4.com/wireguard", []string{"bind", "netstack", "tunnel"}},
 	{"github.com/pion", []string{"discovery", "internal/stunserver", "internal/stunwire"}},
+	{"github.com/coder/websocket", []string{"relay"}},
 	{"github.com/miekg/dns", []string{"proxy"}},
 	{"github.com/pires/go-proxyproto", []string{"proxy"}},
 	{"github.com/hashicorp/go-retryablehttp", []string{"controlclient"}},
