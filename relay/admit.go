@@ -62,6 +62,7 @@ func (s *Server) admit(frame []byte, l link) *session {
 		return nil
 	}
 	s.reply(&l, out.welcome)
+	s.log.Debug("relay session", logkey.Peer, c.Device.Short(), logkey.Addr, l.String())
 	for session, why := range out.ended {
 		s.ended(session, why)
 	}
@@ -178,7 +179,6 @@ func (s *Server) seat(a auth, c Credential, secret [32]byte, l *link) (out seati
 	seated.expires = now + int64(left)
 	seated.welcome = s.welcome(a, seated, resume, left)
 	out.session, out.welcome = seated, seated.welcome
-	s.log.Debug("relay session", logkey.Peer, c.Device.Short(), logkey.Addr, l.String(), logkey.State, map[bool]string{false: "new", true: "moved"}[resume])
 	return out
 }
 

@@ -120,8 +120,9 @@ type Client struct {
 	kick   chan struct{}
 	dialed chan dialResult
 	ran    atomic.Bool
-	hurry  atomic.Bool  // with kick: not only packets were sent
-	rtt    atomic.Int64 // nanoseconds
+	nonce  atomic.Uint64 // of the proof by UDP
+	hurry  atomic.Bool   // with kick: not only packets were sent
+	rtt    atomic.Int64  // nanoseconds
 
 	mu     sync.Mutex // guards status
 	status Status

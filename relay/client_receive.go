@@ -1,6 +1,7 @@
 package relay
 
 import (
+	"encoding/binary"
 	"net"
 	"net/netip"
 	"slices"
@@ -22,11 +23,27 @@ func (c *Client) HandleUDP(pkt []byte, from netip.AddrPort) (peer key.Public, pa
 		if ok || FrameType(pkt[0]) == FrameOpened {
 			c.heardUDP.Store(time.Now().UnixNano())
 		}
-		if short {
+		if short && c.expected(pkt) {
 			c.post(pkt, from, nil)
 		}
 	}
 	return peer, packet, ok
+}
+
+// expected reports whether a frame of the admission is an answer to us: who
+// forges the relay's address could fill Run's inbox otherwise.
+func (c *Client) expected(frame []byte) bool {
+	switch FrameType(frame[0]) {
+	case FrameChallenge, FrameWelcome, FrameRefuse:
+	default:
+		return true // it has our tag
+	}
+	if len(frame) < 4+nonceSize {
+		return false
+	}
+	echo := binary.BigEndian.Uint64(frame[4:])
+	u := c.up.Load()
+	return echo == c.nonce.Load() || u != nil && uint32(echo) == u.tag
 }
 
 // fromRelay reports whether an address is one of the relay's that are in use or being tried.

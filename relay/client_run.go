@@ -2,6 +2,7 @@ package relay
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -239,6 +240,7 @@ func (r *runner) startUDP(now time.Time, addrs []netip.AddrPort) {
 func (r *runner) flushUDP() {
 	out := r.udp.out
 	r.udp.out = nil
+	r.c.nonce.Store(binary.BigEndian.Uint64(r.udp.nonce[:]))
 	if len(out) == 0 {
 		return
 	}

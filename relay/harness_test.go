@@ -4,6 +4,9 @@ import (
 	"context"
 	"crypto/ed25519"
 	"crypto/tls"
+	"encoding/base64"
+	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"net/http"
@@ -23,7 +26,56 @@ import (
 	"nexd/key"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	if os.Getenv(childEnv) != "" {
+		if err := runChild(); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		return
+	}
+	goleak.VerifyTestMain(m)
+}
+
+// childEnv makes the test program a relay and nothing else: a benchmark can
+// then see what the relay alone costs. Its value is the service's key and the
+// relay's private key.
+const childEnv = "RELAY_CHILD"
+
+// runChild is a relay until its standard input ends. It prints its addresses.
+func runChild() error {
+	issuer, private, _ := strings.Cut(os.Getenv(childEnv), " ")
+	service, err := base64.StdEncoding.DecodeString(issuer)
+	if err != nil {
+		return err
+	}
+	p, err := key.ParsePrivate(private)
+	if err != nil {
+		return err
+	}
+	s, err := NewServer(ServerConfig{
+		Private: p, Issuers: []ed25519.PublicKey{service},
+		Limits: Limits{DeviceRate: -1, NetworkRate: -1, DevicePackets: -1},
+	})
+	if err != nil {
+		return err
+	}
+	sockets, err := Listen(context.Background(), "127.0.0.1:0", 2, nil)
+	if err != nil {
+		return err
+	}
+	web := httptest.NewUnstartedServer(s)
+	web.StartTLS()
+	defer web.Close()
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	go func() {
+		io.Copy(io.Discard, os.Stdin)
+		cancel()
+	}()
+	fmt.Println(sockets[0].LocalAddr(), web.URL)
+	return s.Run(ctx, sockets...)
+}
 
 const patience = 20 * time.Second
 
@@ -137,6 +189,7 @@ type testNode struct {
 	*Client
 	mu       sync.Mutex
 	conn     *net.UDPConn
+	local    string      // where its socket is bound
 	mute     atomic.Bool // its UDP goes nowhere
 	cred     atomic.Pointer[[]byte]
 	got      chan gotPacket
@@ -182,7 +235,7 @@ func withKey(p key.Private) nodeOption {
 func (r *testRelay) node(network string, options ...nodeOption) *testNode {
 	r.t.Helper()
 	n := &testNode{
-		t: r.t, private: key.NewPrivate(), got: make(chan gotPacket, 4096),
+		t: r.t, local: "127.0.0.1:0", private: key.NewPrivate(), got: make(chan gotPacket, 4096),
 		presence: make(chan gotPresence, 64), status: make(chan Status, 64), done: make(chan error, 1),
 	}
 	transport := r.web.Client().Transport.(*http.Transport)
@@ -234,7 +287,7 @@ func (n *testNode) public() key.Public { return n.private.Public() }
 // listen gives the node a new socket: what a NAT does to it.
 func (n *testNode) listen() {
 	n.t.Helper()
-	conn, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
+	conn, err := net.ListenUDP("udp", net.UDPAddrFromAddrPort(netip.MustParseAddrPort(n.local)))
 	if err != nil {
 		n.t.Fatal(err)
 	}

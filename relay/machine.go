@@ -59,7 +59,6 @@ type machine struct {
 	waiting  bool      // for its answer
 	misses   int
 	upSince  time.Time
-	ended    Farewell // why it was lost, when by a bye
 	out      [][]byte
 	draining bool
 }

@@ -17,7 +17,6 @@ type outbox struct {
 	msgs  []outMsg
 	arena []byte // of frames made here
 	sys   outboxSys
-	tally *tally
 }
 
 // outMsg is one datagram on its way.

@@ -3,12 +3,10 @@ package relay
 import (
 	"bufio"
 	"crypto/tls"
-	"encoding/binary"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
-	"net/netip"
 	"os"
 	"runtime"
 	"strconv"
@@ -85,29 +83,6 @@ func (r *testRelay) idleCost(before uint64, n int) {
 		r.t.Errorf("%d bytes a session; %+v", each, s)
 	}
 	runtime.KeepAlive(r)
-}
-
-// seatUDP makes a session that has proved to be at an address nobody has, with
-// the few channels a device uses.
-func (r *testRelay) seatUDP(n uint32) {
-	a := auth{Epoch: 1, Tag: 1, Credential: make([]byte, credentialSize)}
-	binary.BigEndian.PutUint32(a.MAC[:], n)
-	at := netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 200, byte(n >> 8), byte(n)}), 9)
-	out := r.server.seat(a, Credential{Device: somebody(n), Network: NetworkOf("net"), Expires: time.Now().Add(time.Hour)}, [32]byte{}, &link{tag: 1, udp: r.sockets[0], addr: at})
-	for number := range uint32(8) {
-		out.session.open(number+1, somebody(n+number))
-	}
-}
-
-// somebody is a key nobody has the other half of.
-func somebody(n uint32) key.Public {
-	var b [key.Size]byte
-	binary.BigEndian.PutUint32(b[:], n+1)
-	k, err := key.PublicFromBytes(b[:])
-	if err != nil {
-		panic(err)
-	}
-	return k
 }
 
 // joinBare joins by WebSocket and keeps only the TCP connection of the
