@@ -131,6 +131,7 @@ func TestHostileOffers(t *testing.T) {
 		for _, s := range bad {
 			o.Candidates = append(o.Candidates, candidate{Addr: netip.MustParseAddrPort(s), Kind: host, Priority: math.MaxUint32})
 		}
+		synctest.Wait() // filter belongs to the agent's goroutine: it sleeps now
 		if got := a.agent.filter(o.Candidates); len(got) > 0 {
 			t.Errorf("let through: %v", got)
 		}
