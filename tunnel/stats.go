@@ -8,7 +8,7 @@ import (
 )
 
 // statsAge is how old the answer of Stats may be.
-const statsAge = 100 * time.Millisecond
+const statsAge = 10 * time.Millisecond
 
 // PeerStats is what passed between this node and one member.
 type PeerStats struct {
@@ -20,8 +20,8 @@ type PeerStats struct {
 	Active bool
 }
 
-// Stats returns the members that are or were active. It is at most a tenth
-// of a second old; the caller owns the map.
+// Stats returns the members that are or were active. It is at most 10 ms
+// old; the caller owns the map.
 func (t *Tunnel) Stats() map[key.Public]PeerStats {
 	dev := t.dev.Load()
 	t.statsMu.Lock()
