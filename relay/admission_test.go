@@ -2,6 +2,7 @@ package relay
 
 import (
 	"errors"
+	"net/netip"
 	"testing"
 	"time"
 
@@ -225,5 +226,62 @@ func TestNeverAmplifies(t *testing.T) {
 				}
 			}
 		}
+	}
+}
+
+// Who asks for cookies without end gets no more than its share of answers, and
+// leaves room for others.
+func TestChallengesAreBounded(t *testing.T) {
+	s, err := NewServer(ServerConfig{Private: key.NewPrivate(), Issuers: issuers{newService(t).public}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ask := func(a string, now time.Duration) bool {
+		from := netip.MustParseAddr(a)
+		return len(s.challenge(nil, nonce{}, placeOf(netip.AddrPortFrom(from, 1)), from, int64(now))) == challengeSize
+	}
+	count := func(now time.Duration, addrs ...string) (n int) {
+		for i := range 5000 {
+			if ask(addrs[i%len(addrs)], now) {
+				n++
+			}
+		}
+		return n
+	}
+	if n := count(0, "192.0.2.1"); n != 1000 {
+		t.Errorf("%d answers at once", n)
+	}
+	if n := count(time.Second, "192.0.2.1"); n != 500 {
+		t.Errorf("%d answers a second later", n)
+	}
+	if n := count(time.Second, "2001:db8::1", "2001:db8::2", "2001:db8::ffff:1"); n != 1000 {
+		t.Errorf("%d answers to one /64", n)
+	}
+	if !ask("198.51.100.1", time.Second) {
+		t.Error("no answer to somebody else")
+	}
+}
+
+// Frames that pretend to come from the relay, but answer nothing the client
+// asked, do not reach the goroutine that keeps the session.
+func TestClientIgnoresForgedAdmissions(t *testing.T) {
+	r := newRelay(t)
+	n := r.node("net", onlyUDP).connected(UDP)
+	for i := range 1000 {
+		echo := nonce{byte(i), byte(i >> 8), 1}
+		n.HandleUDP(challenge{Echo: echo}.appendTo(nil), r.udp)
+		n.HandleUDP(append(welcome{Nonce: echo}.appendTo(nil), make([]byte, macSize)...), r.udp)
+		n.HandleUDP(append(refusal{Nonce: echo, Reason: RefusedFull}.appendTo(nil), make([]byte, macSize)...), r.udp)
+		n.HandleUDP(append(appendBye(nil, n.tag+1, ByeClosing), make([]byte, macSize)...), r.udp)
+		if len(n.inbox) > 2 {
+			t.Fatal("forged frames wait for Run")
+		}
+	}
+	// With the tag, which only who sees the packets knows, still without the key.
+	n.HandleUDP(append(appendBye(nil, n.tag, ByeClosing), make([]byte, macSize)...), r.udp)
+	other := r.node("net", onlyUDP)
+	n.reaches(other, "still here")
+	if r.server.Stats().Admitted != 2 {
+		t.Error("the session was lost")
 	}
 }

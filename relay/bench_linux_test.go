@@ -3,11 +3,14 @@ package relay
 import (
 	"bufio"
 	"context"
+	"crypto/tls"
 	"encoding/base64"
 	"encoding/binary"
 	"fmt"
 	"io"
 	"net"
+	"net/http"
+	"net/http/httptest"
 	"net/netip"
 	"os"
 	"os/exec"
@@ -15,6 +18,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/coder/websocket"
 
 	"nexd/key"
 )
@@ -126,19 +131,10 @@ func cpuTime(b *testing.B, pid int) time.Duration {
 
 // benchRelay starts a relay with two sessions and a channel between them.
 func benchRelay(b *testing.B) (pid int, from, to *Socket, frame outFrame) {
-	service, private := newService(b), key.NewPrivate()
-	cmd := exec.Command(os.Args[0])
-	cmd.Env = append(os.Environ(), childEnv+"="+base64.StdEncoding.EncodeToString(service.public)+" "+private.Reveal())
-	out := startChild(b, cmd)
-	line, err := out.ReadString('\n')
-	if err != nil {
-		b.Fatal(err)
-	}
-	address, _, _ := strings.Cut(line, " ")
-	r := &testRelay{t: b, service: service, private: private, udp: netip.MustParseAddrPort(address)}
+	r, pid, _ := benchChild(b)
 	p, q := key.NewPrivate(), key.NewPrivate()
-	x := r.raw(p, service.credential(p.Public(), "net", time.Hour)).join()
-	y := r.raw(q, service.credential(q.Public(), "net", time.Hour)).join()
+	x := r.raw(p, r.service.credential(p.Public(), "net", time.Hour)).join()
+	y := r.raw(q, r.service.credential(q.Public(), "net", time.Hour)).join()
 	for _, pair := range []struct {
 		x    *raw
 		peer key.Public
@@ -147,7 +143,7 @@ func benchRelay(b *testing.B) (pid int, from, to *Socket, frame outFrame) {
 		pair.x.want(FrameOpened)
 	}
 	frame = outFrame{r.udp, append(appendHeader(nil, header{FrameData, 1, x.session}), make([]byte, benchPacket)...)}
-	return cmd.Process.Pid, benchSocket(b, x.conn), benchSocket(b, y.conn), frame
+	return pid, benchSocket(b, x.conn), benchSocket(b, y.conn), frame
 }
 
 func benchSocket(b *testing.B, c *net.UDPConn) *Socket {
@@ -242,4 +238,112 @@ func ask(b *testing.B, c *net.UDPConn, server netip.AddrPort, method uint16, att
 		}
 	}
 	b.Fatalf("no success for method %#x; last answer %x", method, answer[:40])
+}
+
+// BenchmarkForwardTLS compares the relay over WebSocket and TLS with one that
+// only copies bytes between two TLS connections.
+func BenchmarkForwardTLS(b *testing.B) {
+	const frames = 20
+	b.Run("relay", func(b *testing.B) {
+		r, pid, _ := benchChild(b)
+		p, q := key.NewPrivate(), key.NewPrivate()
+		x := r.rawTLS(p, r.service.credential(p.Public(), "net", time.Hour))
+		y := r.rawTLS(q, r.service.credential(q.Public(), "net", time.Hour))
+		defer x.ws.CloseNow()
+		defer y.ws.CloseNow()
+		y.ws.SetReadLimit(maxMessage)
+		for _, pair := range []struct {
+			x    *rawTLS
+			peer key.Public
+		}{{x, q.Public()}, {y, p.Public()}} {
+			pair.x.ws.Write(b.Context(), websocket.MessageBinary, appendFramed(nil, appendKeyed(nil, header{FrameOpen, 1, pair.x.session}, pair.peer), nil))
+			if _, _, err := pair.x.ws.Read(b.Context()); err != nil {
+				b.Fatal(err)
+			}
+		}
+		var message []byte
+		for range frames {
+			message = appendFramed(message, appendHeader(nil, header{FrameData, 1, x.session}), make([]byte, benchPacket))
+		}
+		stream(b, pid, len(message), func() error {
+			return x.ws.Write(b.Context(), websocket.MessageBinary, message)
+		}, func() (int, error) {
+			_, got, err := y.ws.Read(b.Context())
+			return len(got), err
+		})
+	})
+	b.Run("copy", func(b *testing.B) {
+		r, pid, plain := benchChild(b)
+		conf := r.web.Client().Transport.(*http.Transport).TLSClientConfig
+		from, err := tls.Dial("tcp", plain, conf)
+		if err != nil {
+			b.Fatal(err)
+		}
+		defer from.Close()
+		to, err := tls.Dial("tcp", plain, conf)
+		if err != nil {
+			b.Fatal(err)
+		}
+		defer to.Close()
+		to.Read(make([]byte, 1))
+		message, room := make([]byte, frames*(benchPacket+headerSize+lengthSize)), make([]byte, 64<<10)
+		stream(b, pid, len(message), func() error {
+			_, err := from.Write(message)
+			return err
+		}, func() (int, error) { return to.Read(room) })
+	})
+}
+
+// stream sends b.N messages, of which at most 8 are on their way.
+func stream(b *testing.B, pid int, size int, send func() error, receive func() (int, error)) {
+	var got atomic.Int64
+	done := make(chan error, 1)
+	want := int64(b.N) * int64(size)
+	go func() {
+		for got.Load() < want {
+			n, err := receive()
+			if err != nil {
+				done <- err
+				return
+			}
+			got.Add(int64(n))
+		}
+		done <- nil
+	}()
+	before := cpuTime(b, pid)
+	b.ResetTimer()
+	for i := range b.N {
+		for int64(i*size)-got.Load() > 7*int64(size) {
+			time.Sleep(20 * time.Microsecond)
+		}
+		if err := send(); err != nil {
+			b.Fatal(err)
+		}
+	}
+	if err := <-done; err != nil {
+		b.Fatal(err)
+	}
+	b.StopTimer()
+	if cpu := cpuTime(b, pid) - before; cpu > 0 {
+		b.ReportMetric(float64(want)*8/1e9/cpu.Seconds(), "Gbit/cpu-s")
+	}
+	b.ReportMetric(float64(want)*8/1e9/b.Elapsed().Seconds(), "Gbit/s")
+}
+
+// benchChild starts a relay for WebSocket clients, and what it is compared with.
+func benchChild(b *testing.B) (r *testRelay, pid int, plain string) {
+	service, private := newService(b), key.NewPrivate()
+	cmd := exec.Command(os.Args[0])
+	cmd.Env = append(os.Environ(), childEnv+"="+base64.StdEncoding.EncodeToString(service.public)+" "+private.Reveal())
+	line, err := startChild(b, cmd).ReadString('\n')
+	if err != nil {
+		b.Fatal(err)
+	}
+	addrs := strings.Fields(line)
+	// httptest's certificate is the same everywhere.
+	web := httptest.NewUnstartedServer(http.NotFoundHandler())
+	web.StartTLS()
+	b.Cleanup(web.Close)
+	r = &testRelay{t: b, service: service, private: private, udp: netip.MustParseAddrPort(addrs[0]), web: web, url: addrs[1]}
+	return r, cmd.Process.Pid, addrs[2]
 }

@@ -73,7 +73,13 @@ func runChild() error {
 		io.Copy(io.Discard, os.Stdin)
 		cancel()
 	}()
-	fmt.Println(sockets[0].LocalAddr(), web.URL)
+	plain, err := tls.Listen("tcp", "127.0.0.1:0", web.TLS)
+	if err != nil {
+		return err
+	}
+	defer plain.Close()
+	go copyPairs(plain)
+	fmt.Println(sockets[0].LocalAddr(), web.URL, plain.Addr())
 	return s.Run(ctx, sockets...)
 }
 
@@ -98,6 +104,28 @@ func (s service) credential(device key.Public, network string, life time.Duratio
 	return Credential{Device: device, Network: NetworkOf(network), Expires: time.Now().Add(life)}.Sign(s.private)
 }
 
+// copyPairs is what a relay is compared with: it copies from each first
+// connection to the next, and knows no frames.
+func copyPairs(l net.Listener) {
+	for {
+		from, err := l.Accept()
+		if err != nil {
+			return
+		}
+		go from.(*tls.Conn).Handshake() // else at the first read
+		to, err := l.Accept()
+		if err != nil {
+			return
+		}
+		go func() {
+			defer to.Close()
+			defer from.Close()
+			to.Write([]byte{0})
+			io.CopyBuffer(struct{ io.Writer }{to}, struct{ io.Reader }{from}, make([]byte, writeChunk))
+		}()
+	}
+}
+
 // testRelay is a server on loopback, by UDP and by WebSocket over TLS.
 type testRelay struct {
 	t       testing.TB
@@ -111,6 +139,7 @@ type testRelay struct {
 	sockets []*Socket
 	udp     netip.AddrPort
 	web     *httptest.Server
+	url     string                 // of another server with web's certificate; empty: web's
 	front   atomic.Pointer[Server] // what web serves
 	cancel  context.CancelFunc
 	done    chan error

@@ -34,6 +34,7 @@ func TestFloodIsFair(t *testing.T) {
 						return
 					default:
 						flooder.Send(to.public(), packets)
+						time.Sleep(200 * time.Microsecond) // 300 times its rate
 					}
 				}
 			}()
@@ -135,7 +136,11 @@ func (r *testRelay) dialTLS() *websocket.Conn {
 	r.t.Helper()
 	ctx, cancel := context.WithTimeout(r.t.Context(), patience)
 	defer cancel()
-	ws, _, err := websocket.Dial(ctx, r.web.URL, &websocket.DialOptions{HTTPClient: r.web.Client(), Subprotocols: []string{Subprotocol}})
+	url := r.url
+	if url == "" {
+		url = r.web.URL
+	}
+	ws, _, err := websocket.Dial(ctx, url, &websocket.DialOptions{HTTPClient: r.web.Client(), Subprotocols: []string{Subprotocol}})
 	if err != nil {
 		r.t.Fatal(err)
 	}

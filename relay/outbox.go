@@ -17,6 +17,8 @@ type outbox struct {
 	msgs  []outMsg
 	arena []byte // of frames made here
 	sys   outboxSys
+	// waiting are clients whose writer starts at flush, so that a batch becomes one message.
+	waiting []*tlsConn
 }
 
 // outMsg is one datagram on its way.
@@ -49,8 +51,11 @@ func (o *outbox) room(n int) []byte {
 // client; for UDP it must stay as it is until flush.
 func (o *outbox) add(from *session, to *link, frame []byte, t *tally) {
 	if to.tls != nil {
-		if dropped := to.tls.push(from, frame); dropped > 0 {
+		if dropped, _ := to.tls.queue.push(from, frame); dropped > 0 {
 			t.drop(DropQueue, dropped)
+		}
+		if n := len(o.waiting); n == 0 || o.waiting[n-1] != to.tls {
+			o.waiting = append(o.waiting, to.tls)
 		}
 		t.packetsTLS++
 		t.bytesTLS += uint64(len(frame))
@@ -109,6 +114,11 @@ func (o *outbox) flush(t *tally) {
 	if len(o.msgs) > 0 {
 		o.send(t)
 	}
+	for i, c := range o.waiting {
+		c.wake()
+		o.waiting[i] = nil
+	}
+	o.waiting = o.waiting[:0]
 	if cap(o.arena) > 0 {
 		o.arena = o.arena[:0]
 	}
