@@ -144,14 +144,14 @@ func TestAskersAreBounded(t *testing.T) {
 	n := tab.networkLocked(NetworkOf("net"))
 	for i := range 3 * maxAskers {
 		s := &session{network: n, tag: uint32(i)}
-		for range 2 * maxWanted / maxAskers {
-			tab.ask(s, key.NewPrivate().Public(), 0)
+		for k := range 2 * maxWanted / maxAskers {
+			tab.ask(s, somebody(uint32(i*maxWanted+k)), 0)
 		}
 	}
 	if len(n.wanted) > maxWanted {
 		t.Errorf("%d devices remembered", len(n.wanted))
 	}
-	p := key.NewPrivate().Public()
+	p := somebody(0)
 	n.wanted = map[key.Public][]asker{}
 	for i := range 3 * maxAskers {
 		s := &session{network: n, tag: uint32(i)}

@@ -59,6 +59,18 @@ func TestFloodIsFair(t *testing.T) {
 					}
 				}
 			}
+			// A slow machine makes some late: that is not lost.
+			for deadline := time.After(patience / 4); arrived < sent*8/10; {
+				select {
+				case p := <-to.got:
+					if p.from == quiet.public() {
+						arrived++
+					}
+					continue
+				case <-deadline:
+				}
+				break
+			}
 			if arrived < sent*8/10 {
 				t.Errorf("%d of %d packets arrived", arrived, sent)
 			}
