@@ -1,6 +1,7 @@
 package controlapi_test
 
 import (
+	"net/url"
 	"strings"
 	"testing"
 
@@ -66,8 +67,9 @@ func FuzzParseServiceURL(f *testing.F) {
 			}
 			return
 		}
-		if !strings.HasPrefix(u, "https://") || strings.HasSuffix(u, "/") || strings.ContainsAny(u, "?#@ \n") {
-			t.Errorf("%q became %q", s, u)
+		parsed, err := url.Parse(u)
+		if err != nil || parsed.User != nil || !strings.HasPrefix(u, "https://") || strings.HasSuffix(u, "/") || strings.ContainsAny(u, "?# \n") {
+			t.Errorf("%q became %q (%v)", s, u, err)
 		}
 		if again, err := controlapi.ParseServiceURL(u); err != nil || again != u {
 			t.Errorf("%q became %q and then %q (%v)", s, u, again, err)
