@@ -134,16 +134,16 @@ func (a *Agent) Run(ctx context.Context) error {
 
 	a.readInterfaces()
 	var (
-		timer     = time.NewTimer(0)
-		look      = time.NewTicker(interfacesTick)
-		keepHints = time.NewTicker(hintsTick)
+		timer     = newAlarm(0)
+		look      = newAlarm(interfacesTick)
+		keepHints = newAlarm(hintsTick)
 		resolveAt = time.Now()
 		hintsDone = make(chan struct{}, 1)
 		writing   bool
 	)
-	defer timer.Stop()
-	defer look.Stop()
-	defer keepHints.Stop()
+	defer timer.stop()
+	defer look.stop()
+	defer keepHints.stop()
 	for {
 		select {
 		case <-ctx.Done():
@@ -170,10 +170,12 @@ func (a *Agent) Run(ctx context.Context) error {
 			}
 			a.serversResolved(servers)
 		case <-look.C:
+			look.set(interfacesTick)
 			if a.readInterfaces() {
 				a.networkChanged()
 			}
 		case <-keepHints.C:
+			keepHints.set(hintsTick)
 			if !writing && a.config.OnHints != nil && a.hints.dirty {
 				hints := a.hints.take()
 				writing = true
@@ -191,7 +193,7 @@ func (a *Agent) Run(ctx context.Context) error {
 			tasks.Go(func() { a.resolve(ctx, names) })
 		}
 		a.advance(now)
-		timer.Reset(a.sleep(now))
+		timer.set(a.sleep(now))
 	}
 }
 
