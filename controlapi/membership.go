@@ -14,6 +14,31 @@ type Device struct {
 	Addresses []netip.Addr `json:"addresses" doc:"IPv4 first, then IPv6"`
 	Tags      []string     `json:"tags,omitempty"`
 	Ephemeral bool         `json:"ephemeral,omitempty"`
+	// Relays are the ids of the relays the device keeps sessions with: its home
+	// first, then the one it falls back to.
+	Relays []string `json:"relays,omitempty"`
+}
+
+// Relay carries sealed packets between devices that cannot reach each other.
+type Relay struct {
+	ID        string     `json:"id"`
+	Name      string     `json:"name"`
+	PublicKey key.Public `json:"public_key"`
+	// UDP lists host:port; an empty host stands for that of the service URL the
+	// device itself uses.
+	UDP []string `json:"udp,omitempty"`
+	// URL is where it takes WebSocket clients: https://HOST:PORT/PATH, or a path
+	// below the service URL the device itself uses. Empty: only UDP.
+	URL string `json:"url,omitempty"`
+	// Pin is the key of its certificate. Empty: the usual authorities vouch for
+	// it, or, where URL is a path, whatever vouches for the service.
+	Pin Pin `json:"pin,omitempty"`
+}
+
+// RelayList is the relays a device may use, and what admits it there.
+type RelayList struct {
+	Relays     []Relay `json:"relays"`
+	Credential []byte  `json:"credential" doc:"signed by the service; docs/relay.md has its bytes"`
 }
 
 // Network is the mesh a device belongs to.
@@ -35,6 +60,8 @@ type Map struct {
 	// STUN lists the service's own STUN servers as host:port. An empty host
 	// stands for the host of the service URL the device itself uses.
 	STUN []string `json:"stun,omitempty"`
+	// Relays is the newest list; it comes in events of its own and is kept here.
+	Relays RelayList `json:"relays,omitzero"`
 }
 
 // EventType says which part of an [Event] is set.
@@ -45,17 +72,19 @@ const (
 	EventDelta     EventType = "delta"     // Delta: changes up to Revision
 	EventHeartbeat EventType = "heartbeat" // nothing changed; Revision is current
 	EventSignal    EventType = "signal"    // Signal from another member
+	EventRelays    EventType = "relays"    // Relays: the whole list, with a fresh credential
 	EventBye       EventType = "bye"       // the service ends the stream; Reason says why
 )
 
 // Event is one line of the watch stream (newline-delimited JSON).
 type Event struct {
-	Type     EventType `json:"type"`
-	Revision uint64    `json:"revision,omitempty"`
-	Map      *Map      `json:"map,omitempty"`
-	Delta    *Delta    `json:"delta,omitempty"`
-	Signal   *Signal   `json:"signal,omitempty"`
-	Reason   string    `json:"reason,omitempty"`
+	Type     EventType  `json:"type"`
+	Revision uint64     `json:"revision,omitempty"`
+	Map      *Map       `json:"map,omitempty"`
+	Delta    *Delta     `json:"delta,omitempty"`
+	Signal   *Signal    `json:"signal,omitempty"`
+	Relays   *RelayList `json:"relays,omitempty"`
+	Reason   string     `json:"reason,omitempty"`
 }
 
 // Reasons of a bye. After ByeShutdown the device connects again; after

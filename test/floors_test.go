@@ -22,11 +22,11 @@ const module = "nexd"
 // that is not here has no place in the architecture yet: give it one, and say
 // so in ARCHITECTURE.md. A package's own test helpers (x/xtest) live with it.
 var floors = [][]string{
-	0: {"key", "rules", "internal/buildinfo", "internal/logkey", "test/simnet", "test/vectors"},
+	0: {"key", "rules", "internal/buildinfo", "internal/logkey", "internal/relaypath", "test/simnet", "test/vectors"},
 	1: {"controlapi", "internal/duplex", "internal/stunwire"},
-	2: {"bind", "discovery", "internal/stunserver", "netstack", "proxy", "relay", "state", "tunnel"},
+	2: {"bind", "discovery", "internal/netwatch", "internal/stunserver", "netstack", "portmap", "proxy", "relay", "state", "tunnel"},
 	3: {"control", "control/store", "controlclient", "localapi"},
-	4: {"internal/cli", "node"},
+	4: {"internal/cli", "node", "relayd"},
 	5: {"cmd/nexctl", "cmd/nexd", "examples/hello", "test", "test/cluster", "test/e2e", "test/lab", "test/lab/natlab", "test/netns", "test/script"},
 }
 
