@@ -39,12 +39,18 @@ type ClientConfig struct {
 	// Credential returns the newest credential, or nothing while there is none.
 	// It must not block; a new one is noticed at the next ping, or after [Client.Wake].
 	Credential func() []byte
+	// Deliver takes packets that came by WebSocket; those that came by UDP are
+	// what [Client.HandleUDP] returns. It is called by the connection's reader,
+	// which waits for it, and must not keep the packet. nil: they are dropped.
+	Deliver func(peer key.Public, packet []byte)
 	// OnStatus is told of changes, OnPresence of peers that are not at the relay
 	// or have come. Both are called by Run's goroutine and must not block. They may be nil.
 	OnStatus   func(Status)
 	OnPresence func(peer key.Public, what Presence)
 	// Log may be nil.
 	Log *slog.Logger
+
+	onAddrs func([]netip.AddrPort) // told, before the first hello, where UDP answers will come from
 }
 
 // Transport is how a client reaches its relay.
@@ -76,6 +82,7 @@ type Status struct {
 	Addr      netip.AddrPort // with UDP
 	RTT       time.Duration  // 0: not measured
 	Since     time.Time      // of the session, or of its loss
+	Suspect   bool           // a ping is overdue while packets are sent: send them by another way too
 	Draining  bool           // the relay asks to use another
 	Err       error          // why it is not connected; a [*RefusedError] when the relay said so
 }
@@ -112,7 +119,6 @@ type Client struct {
 	heardUDP atomic.Int64 // UnixNano
 	sent     atomic.Int64 // UnixNano of the last packet, by any transport
 	peers    peerTable
-	received ring
 	scratch  sync.Pool
 	count    clientCounters
 
@@ -197,7 +203,6 @@ func NewClient(cfg ClientConfig) (*Client, error) {
 		dialed: make(chan dialResult, 1),
 		status: Status{Since: time.Now(), Err: ErrSilent},
 	}
-	c.received.init()
 	c.scratch.New = func() any { return new(sendScratch) }
 	return c, nil
 }

@@ -2,7 +2,6 @@ package relay
 
 import (
 	"encoding/binary"
-	"net"
 	"net/netip"
 	"slices"
 	"time"
@@ -119,34 +118,5 @@ func (c *Client) post(frame []byte, from netip.AddrPort, ws *clientConn) {
 	case c.inbox <- f:
 	default:
 		c.count.frames.Add(1)
-	}
-}
-
-// Receive returns packets that came through WebSocket, up to len(bufs): the
-// i-th is bufs[i][:sizes[i]], from peers[i]. A packet longer than its buffer
-// is dropped. It blocks until there is one; after Run it returns [net.ErrClosed].
-func (c *Client) Receive(bufs [][]byte, sizes []int, peers []key.Public) (n int, err error) {
-	limit := min(len(bufs), len(sizes), len(peers))
-	for {
-		_, closed := c.received.take(func(i ringItem) bool {
-			if n == limit {
-				return false
-			}
-			if len(i.buf.b) > len(bufs[n]) {
-				c.count.queue.Add(1)
-				return true
-			}
-			sizes[n], peers[n] = copy(bufs[n], i.buf.b), i.peer
-			n++
-			return true
-		})
-		switch {
-		case n > 0 || limit == 0:
-			return n, nil
-		case closed:
-			c.received.signal() // for others that wait
-			return 0, net.ErrClosed
-		}
-		<-c.received.wake
 	}
 }

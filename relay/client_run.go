@@ -514,6 +514,5 @@ func (r *runner) stop() {
 	default:
 	}
 	r.c.http.CloseIdleConnections()
-	r.c.received.close()
 	r.update(func(s *Status) { *s = Status{Since: time.Now(), Err: net.ErrClosed} })
 }

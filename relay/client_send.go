@@ -71,10 +71,16 @@ type sendScratch struct {
 // dropped and counted; what WebSocket cannot take in time waits, 256 packets,
 // of which the oldest are dropped.
 func (c *Client) Send(peer key.Public, packets [][]byte) int {
+	n, _ := c.send(peer, packets)
+	return n
+}
+
+// send is Send, and says by which transport; NoTransport: there is no session.
+func (c *Client) send(peer key.Public, packets [][]byte) (int, Transport) {
 	u := c.up.Load()
 	if u == nil {
 		c.count.offline.Add(uint64(len(packets)))
-		return 0
+		return 0, NoTransport
 	}
 	c.noteSent()
 	ch := c.peers.get(peer)
@@ -88,9 +94,9 @@ func (c *Client) Send(peer key.Public, packets [][]byte) int {
 		head = appendKeyed(head, header{FrameDataKey, 0, u.tag}, peer)
 	}
 	if u.ws != nil {
-		return c.sendTLS(u.ws, head, packets)
+		return c.sendTLS(u.ws, head, packets), TLS
 	}
-	return c.sendUDP(u.addr, head, packets)
+	return c.sendUDP(u.addr, head, packets), UDP
 }
 
 // noteSent remembers that packets went out; a relay that has been silent for a

@@ -142,8 +142,8 @@ func (w *clientConn) frames(message []byte) error {
 		peer, packet, ok, short := c.frame(frame)
 		switch {
 		case ok:
-			if c.received.push(peer, copyFrame(packet)) {
-				c.count.queue.Add(1)
+			if c.cfg.Deliver != nil {
+				c.cfg.Deliver(peer, packet)
 			}
 		case short:
 			c.post(frame, netip.AddrPort{}, w)

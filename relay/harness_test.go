@@ -272,6 +272,12 @@ func (r *testRelay) node(network string, options ...nodeOption) *testNode {
 		Private: n.private, Relay: r.private.Public(), UDP: []string{r.udp.String()}, URL: r.web.URL,
 		TLS:   transport.TLSClientConfig.Clone(),
 		Proxy: func(*http.Request) (*url.URL, error) { return nil, nil },
+		Deliver: func(peer key.Public, packet []byte) {
+			select {
+			case n.got <- gotPacket{peer, string(packet)}:
+			default: // nobody reads: Run must still end
+			}
+		},
 		OnPresence: func(peer key.Public, what Presence) {
 			select {
 			case n.presence <- gotPresence{peer, what}:
@@ -306,7 +312,6 @@ func (r *testRelay) node(network string, options ...nodeOption) *testNode {
 	ctx, cancel := context.WithCancel(context.Background())
 	n.cancel = cancel
 	go func() { n.done <- c.Run(ctx) }()
-	go n.receive()
 	r.t.Cleanup(n.stop)
 	return n
 }
@@ -360,23 +365,6 @@ func (n *testNode) write(packets [][]byte, to netip.AddrPort) error {
 		}
 	}
 	return nil
-}
-
-func (n *testNode) receive() {
-	bufs := make([][]byte, 16)
-	for i := range bufs {
-		bufs[i] = make([]byte, 2048)
-	}
-	sizes, peers := make([]int, len(bufs)), make([]key.Public, len(bufs))
-	for {
-		k, err := n.Receive(bufs, sizes, peers)
-		if err != nil {
-			return
-		}
-		for i := range k {
-			n.got <- gotPacket{peers[i], string(bufs[i][:sizes[i]])}
-		}
-	}
 }
 
 func (n *testNode) stop() {
