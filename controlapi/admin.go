@@ -5,6 +5,7 @@ import "time"
 // RegKeyRequest asks for a registration key.
 type RegKeyRequest struct {
 	Description string   `json:"description,omitempty" maxLength:"256"`
+	Role        string   `json:"role,omitempty" enum:",relay" doc:"what joins with it: devices, or stand-alone relays"`
 	SingleUse   bool     `json:"single_use,omitempty"`
 	Ephemeral   bool     `json:"ephemeral,omitempty" doc:"devices that join with it are ephemeral"`
 	Reclaim     bool     `json:"reclaim,omitempty" doc:"may take the name and addresses of a device that is not connected"`
@@ -17,6 +18,7 @@ type RegKeyRequest struct {
 type RegKeyInfo struct {
 	ID          string    `json:"id"`
 	Description string    `json:"description,omitempty"`
+	Role        string    `json:"role,omitempty"`
 	SingleUse   bool      `json:"single_use"`
 	Ephemeral   bool      `json:"ephemeral"`
 	Reclaim     bool      `json:"reclaim"`

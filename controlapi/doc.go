@@ -6,6 +6,9 @@
 //   - [Challenge], [JoinRequest], [JoinResponse]: how a device becomes a member.
 //   - [Device], [Network], [Map], [Event]: what a member is told, and keeps being told.
 //   - [Signal]: what one member has the service pass to another.
+//   - [Relay], [RelayList], [Homes]: what a member is told of relays, and tells.
+//   - [RelayJoinRequest], [RelayHeartbeat]: how a stand-alone relay comes to be
+//     and stays one of the service's.
 //   - [Problem]: how a request is refused.
 //   - [RegKeyInfo], [DeviceInfo], ...: what an administrator sees.
 //   - [Health]: what /healthz and /readyz answer.
@@ -16,7 +19,13 @@
 //	POST   /v1/join               JoinRequest -> JoinResponse  anyone
 //	GET    /v1/watch?epoch=&since= -> Event per line           device
 //	POST   /v1/signals            Signal -> SignalResult       device
+//	PUT    /v1/self/relays        Homes                        device
 //	DELETE /v1/self                                            device
+//	GET    /v1/relay              WebSocket of the relay       relay credential
+//	POST   /v1/relays             RelayJoinRequest -> RelayJoinResponse       anyone
+//	PUT    /v1/relays/self        RelayHeartbeat -> RelayHeartbeatAnswer      relay
+//	GET    /v1/relays             -> RelayInfoList             admin
+//	DELETE /v1/relays/{relay}                                  admin
 //	POST   /v1/reg-keys           RegKeyRequest -> RegKeyCreated  admin
 //	GET    /v1/reg-keys           -> RegKeyList                admin
 //	DELETE /v1/reg-keys/{id}                                   admin
@@ -27,6 +36,6 @@
 //	GET    /healthz, /readyz -> Health                         anyone
 //	GET    /metrics, /openapi.json                             anyone
 //
-// {device} is an id or a name. Devices and administrators authenticate with
-// "Authorization: Bearer TOKEN". Times are RFC 3339 in UTC.
+// {device} and {relay} are an id or a name. Devices, relays and administrators
+// authenticate with "Authorization: Bearer TOKEN". Times are RFC 3339 in UTC.
 package controlapi

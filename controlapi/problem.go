@@ -9,6 +9,7 @@ const (
 	CodeKeyUnknown     Code = "reg_key_unknown" // no such registration key, or it was deleted
 	CodeKeyExpired     Code = "reg_key_expired"
 	CodeKeyUsed        Code = "reg_key_used"      // single-use, used by another device
+	CodeKeyRole        Code = "reg_key_role"      // for devices where a relay joins, or the other way
 	CodeProof          Code = "proof_invalid"     // possession of the WireGuard key not proved
 	CodeChallenge      Code = "challenge_expired" // ask for a new challenge and try again
 	CodeNameInvalid    Code = "name_invalid"

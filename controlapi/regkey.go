@@ -23,6 +23,14 @@ func PinOf(spki []byte) Pin {
 // Matches reports whether the pin is that of spki.
 func (p Pin) Matches(spki []byte) bool { return p == PinOf(spki) }
 
+// check reports whether a pin that is not empty has the form of one.
+func (p Pin) check() error {
+	if raw, err := base64.RawURLEncoding.Strict().DecodeString(string(p)); p != "" && (err != nil || len(raw) != sha256.Size) {
+		return errors.New("certificate pin: want the SHA-256 of the key in unpadded base64url, 43 characters")
+	}
+	return nil
+}
+
 // RegKey is a registration key: everything a device needs to join. Its text is
 //
 //	https://HOST:PORT#SECRET        certificate checked by the system's authorities
@@ -69,11 +77,10 @@ func ParseRegKey(s string) (RegKey, error) {
 		return RegKey{}, errors.New("registration key: secret longer than 256 characters")
 	}
 	if hasPin {
-		raw, err := base64.RawURLEncoding.Strict().DecodeString(pin)
-		if err != nil || len(raw) != sha256.Size {
+		k.Pin = Pin(pin)
+		if k.Pin == "" || k.Pin.check() != nil {
 			return RegKey{}, errors.New("registration key: its certificate pin is cut or changed: copy the whole key")
 		}
-		k.Pin = Pin(pin)
 	}
 	k.Secret = secret
 	return k, nil

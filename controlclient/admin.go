@@ -106,6 +106,18 @@ func (a *Admin) DeleteDevice(ctx context.Context, ref string) error {
 	return a.one(ctx, "delete device", "/v1/devices/", ref, call{method: http.MethodDelete})
 }
 
+// Relays lists the relays: the service's own and those that joined.
+func (a *Admin) Relays(ctx context.Context) ([]controlapi.RelayInfo, error) {
+	var out controlapi.RelayInfoList
+	err := a.do(ctx, "list relays", call{method: http.MethodGet, path: "/v1/relays", out: &out, limit: listLimit, repeatable: true})
+	return out.Relays, err
+}
+
+// DeleteRelay removes a stand-alone relay, by id or name, and voids its credential.
+func (a *Admin) DeleteRelay(ctx context.Context, ref string) error {
+	return a.one(ctx, "delete relay", "/v1/relays/", ref, call{method: http.MethodDelete})
+}
+
 func (a *Admin) do(ctx context.Context, verb string, k call) error {
 	k.token, k.retries = a.token, adminRetries
 	if err := a.client.do(ctx, k); err != nil {

@@ -2,6 +2,7 @@ package controlclient
 
 import (
 	"context"
+	"crypto/tls"
 	"log/slog"
 	"net"
 	"net/http"
@@ -32,6 +33,8 @@ type Config struct {
 type Client struct {
 	base      *url.URL
 	log       *slog.Logger
+	trust     *trust
+	tls       *tls.Config // of the service; net/http has a clone
 	transport *http.Transport
 	requests  *http.Client // with a time limit
 	streams   *http.Client // without
@@ -60,10 +63,11 @@ func New(cfg Config) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	tlsConfig, err := cfg.tlsConfig(u.Hostname())
+	trust, err := cfg.trust()
 	if err != nil {
 		return nil, err
 	}
+	tlsConfig := trust.forService(u.Hostname())
 	log := cfg.Log
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
@@ -78,7 +82,7 @@ func New(cfg Config) (*Client, error) {
 		Proxy:                  http.ProxyFromEnvironment,
 		OnProxyConnectResponse: proxyAnswer,
 		DialContext:            dialer.DialContext,
-		TLSClientConfig:        tlsConfig,
+		TLSClientConfig:        tlsConfig.Clone(),
 		TLSHandshakeTimeout:    dialTimeout,
 		Protocols:              &protocols,
 		IdleConnTimeout:        idleTimeout,
@@ -88,7 +92,7 @@ func New(cfg Config) (*Client, error) {
 	}
 	stay := func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 	c := &Client{
-		base: u, log: log, transport: transport,
+		base: u, log: log, trust: trust, tls: tlsConfig, transport: transport,
 		requests: &http.Client{Transport: transport, CheckRedirect: stay, Timeout: attemptTimeout},
 		streams:  &http.Client{Transport: transport, CheckRedirect: stay},
 	}

@@ -2,7 +2,6 @@ package controlclient
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net/http"
 	"net/netip"
@@ -49,17 +48,25 @@ func (c *Client) Join(ctx context.Context, p JoinParams) (controlapi.JoinRespons
 	if p.Private.IsZero() {
 		return resp, fmt.Errorf("join: %w", key.ErrZero)
 	}
-	for range maxChallenges {
+	err = repeatStale(func() error {
 		resp, err = c.joinOnce(ctx, p, regKey.Secret)
-		var refused *controlapi.Problem
-		if !errors.As(err, &refused) || refused.Code != controlapi.CodeChallenge {
-			break
-		}
-	}
+		return err
+	})
 	if err != nil {
 		return resp, fmt.Errorf("join %s: %w", c.URL(), err)
 	}
 	return resp, nil
+}
+
+// repeatStale joins again while the challenge is the only thing that was wrong.
+func repeatStale(once func() error) (err error) {
+	for range maxChallenges {
+		err = once()
+		if p, refused := asProblem(err); !refused || p.Code != controlapi.CodeChallenge {
+			break
+		}
+	}
+	return err
 }
 
 // joinOnce takes one challenge and answers it.

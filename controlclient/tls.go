@@ -5,24 +5,49 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"net/url"
 	"os"
 	"strings"
 
 	"nexd/controlapi"
 )
 
-// tlsConfig turns the ways of trust into crypto/tls's terms. host is the
-// service's host without its port.
-func (cfg Config) tlsConfig(host string) (*tls.Config, error) {
+// trust is whom a client believes, in crypto/tls's terms.
+type trust struct {
+	insecure bool
+	pin      controlapi.Pin // of the service
+	roots    *x509.CertPool // nil: the system's
+}
+
+func (cfg Config) trust() (*trust, error) {
 	roots, err := cfg.roots()
 	if err != nil {
 		return nil, err
 	}
-	tc := &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: roots}
+	return &trust{insecure: cfg.Insecure, pin: cfg.Pin, roots: roots}, nil
+}
+
+// forService is for connections to the service; host is its name without the port.
+func (t *trust) forService(host string) *tls.Config { return t.config(host, t.pin) }
+
+// forRelay is for connections to a relay with a URL of its own. A pin, which
+// came from the service, is checked even where other certificates are not.
+func (t *trust) forRelay(r controlapi.Relay) *tls.Config {
+	var host string
+	if u, err := url.Parse(r.URL); err == nil {
+		host = u.Hostname()
+	}
+	own := *t
+	own.insecure = t.insecure && r.Pin == ""
+	return own.config(host, r.Pin)
+}
+
+func (t *trust) config(host string, pin controlapi.Pin) *tls.Config {
+	tc := &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: t.roots}
 	switch {
-	case cfg.Insecure:
+	case t.insecure:
 		tc.InsecureSkipVerify = true
-	case cfg.Pin != "":
+	case pin != "":
 		// The usual checks make way for one of our own, which crypto/tls calls
 		// for resumed sessions too.
 		tc.InsecureSkipVerify = true
@@ -30,12 +55,12 @@ func (cfg Config) tlsConfig(host string) (*tls.Config, error) {
 			// An HTTPS proxy on the way is met with the same configuration.
 			// The pin is not about it, so it must pass the usual checks.
 			if cs.ServerName != "" && !strings.EqualFold(cs.ServerName, host) {
-				return verify(cs, roots)
+				return verify(cs, t.roots)
 			}
-			return checkPin(cs, cfg.Pin, host)
+			return checkPin(cs, pin, host)
 		}
 	}
-	return tc, nil
+	return tc
 }
 
 // roots returns the authorities to trust; nil stands for the system's.
