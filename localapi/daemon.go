@@ -22,6 +22,14 @@ type Daemon interface {
 	// Ping sends one echo request through the tunnel to a peer (name, id,
 	// address or public key) and returns what came back.
 	Ping(ctx context.Context, peer string) (PingResult, error)
+	// Trace describes the path to a peer (as Ping names it), what else was tried,
+	// and what happened lately. The error is a *UserError when there is no such peer.
+	Trace(ctx context.Context, peer string) (Trace, error)
+	// Netcheck measures what this host's network lets through, and returns what
+	// it knows by the time ctx ends.
+	Netcheck(ctx context.Context) (Netcheck, error)
+	// Doctor judges what the daemon knows: what is wrong, and what to do.
+	Doctor(ctx context.Context) (Doctor, error)
 	// SetLogLevel changes the level: debug, info, warn or error.
 	SetLogLevel(level string) error
 	// LogLevel returns the present level.

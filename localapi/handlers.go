@@ -192,25 +192,3 @@ func write(w http.ResponseWriter, status int, doc any) {
 	w.WriteHeader(status)
 	_ = json.NewEncoder(w).Encode(doc)
 }
-
-// whole fills in what every status has: the schema, and lists that are never null.
-func whole(st Status) Status {
-	st.Schema = Schema
-	st.Reasons = list(st.Reasons)
-	st.Device.Addresses = list(st.Device.Addresses)
-	st.NAT.Mapped = list(st.NAT.Mapped)
-	st.Relays = list(st.Relays)
-	st.Rules = list(st.Rules)
-	st.Peers = append([]PeerStatus{}, st.Peers...)
-	for i := range st.Peers {
-		st.Peers[i].Addresses = list(st.Peers[i].Addresses)
-	}
-	return st
-}
-
-func list[T any](s []T) []T {
-	if s == nil {
-		return []T{}
-	}
-	return s
-}

@@ -27,6 +27,12 @@ const (
 	PathNone   = "none"
 )
 
+// Transports of this device's own leg to a relay.
+const (
+	TransportUDP = "udp"
+	TransportTLS = "tls"
+)
+
 // States of a rule.
 const (
 	RuleListening = "listening"
@@ -73,9 +79,19 @@ type NATStatus struct {
 
 // RelayStatus is the connection to a relay.
 type RelayStatus struct {
-	URL       string  `json:"url"`
-	Connected bool    `json:"connected"`
+	ID        string    `json:"id"`
+	Name      string    `json:"name"`
+	URL       string    `json:"url"` // where it takes TLS; empty: nowhere
+	Connected bool      `json:"connected"`
+	Since     time.Time `json:"since,omitzero"` // of Connected
+	// RTTMillis is of the session, or as it was last probed; 0: not known.
 	RTTMillis float64 `json:"rtt_ms"`
+	Home      bool    `json:"home"`
+	Standby   bool    `json:"standby"`
+	// Transport of the session, udp or tls; empty without one.
+	Transport string         `json:"transport"`
+	UDP       netip.AddrPort `json:"udp"`   // where it takes UDP; empty: not known
+	Error     string         `json:"error"` // why there is no session
 }
 
 // PeerStatus is another member.
@@ -90,11 +106,13 @@ type PeerStatus struct {
 	RxBytes       uint64       `json:"rx_bytes"`
 }
 
-// PathStatus is how packets reach a peer.
+// PathStatus is how packets reach a peer. Transport is that of this device's
+// leg to the relay; it is empty for a direct path.
 type PathStatus struct {
 	Kind      string    `json:"kind"`
 	Endpoint  string    `json:"endpoint"`
-	Relay     string    `json:"relay"`
+	Relay     string    `json:"relay"` // its name
+	Transport string    `json:"transport"`
 	RTTMillis float64   `json:"rtt_ms"`
 	Since     time.Time `json:"since,omitzero"`
 }

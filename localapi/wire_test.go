@@ -95,7 +95,10 @@ func TestStatusKeys(t *testing.T) {
 		Device:  localapi.DeviceStatus{Name: "web", ID: "d1", PublicKey: k, Addresses: []netip.Addr{four, six}},
 		Service: localapi.ServiceStatus{URL: "https://h:8443", Connected: true, Since: when},
 		NAT:     localapi.NATStatus{Kind: "open", Mapped: []netip.AddrPort{netip.AddrPortFrom(four, 1)}, UDP: true},
-		Relays:  []localapi.RelayStatus{{URL: "https://h:8443", Connected: true, RTTMillis: 1.5}},
+		Relays: []localapi.RelayStatus{{
+			ID: "r1", Name: "service", URL: "https://h:8443/v1/relay", Connected: true, Since: when, RTTMillis: 1.5,
+			Home: true, Transport: localapi.TransportUDP, UDP: netip.MustParseAddrPort("192.0.2.9:3478"),
+		}},
 		Peers: []localapi.PeerStatus{{
 			Name: "db", ID: "d2", PublicKey: k, Addresses: []netip.Addr{four},
 			Path:          localapi.PathStatus{Kind: localapi.PathDirect, Endpoint: "192.0.2.1:1", RTTMillis: 1.5, Since: when},

@@ -16,6 +16,12 @@ type Daemon struct {
 	// OnPing answers pings; nil: no peer is known.
 	OnPing func(ctx context.Context, peer string) (localapi.PingResult, error)
 
+	// OnTrace answers traces; nil: no peer is known.
+	OnTrace func(ctx context.Context, peer string) (localapi.Trace, error)
+	// OnNetcheck and OnDoctor answer the others; nil: an empty document.
+	OnNetcheck func(ctx context.Context) (localapi.Netcheck, error)
+	OnDoctor   func(ctx context.Context) (localapi.Doctor, error)
+
 	mu sync.Mutex
 	// mu guards the fields below.
 	status  localapi.Status
@@ -82,9 +88,37 @@ func (d *Daemon) ChangeRules(_ context.Context, add, remove []rules.Spec) error 
 // Ping asks OnPing.
 func (d *Daemon) Ping(ctx context.Context, peer string) (localapi.PingResult, error) {
 	if d.OnPing == nil {
-		return localapi.PingResult{}, &localapi.UserError{Message: "no peer " + peer, Hint: "nexctl nexd peers list shows them"}
+		return localapi.PingResult{}, unknown(peer)
 	}
 	return d.OnPing(ctx, peer)
+}
+
+func unknown(peer string) error {
+	return &localapi.UserError{Message: "no peer " + peer, Hint: "nexctl nexd peers list shows them"}
+}
+
+// Trace asks OnTrace.
+func (d *Daemon) Trace(ctx context.Context, peer string) (localapi.Trace, error) {
+	if d.OnTrace == nil {
+		return localapi.Trace{}, unknown(peer)
+	}
+	return d.OnTrace(ctx, peer)
+}
+
+// Netcheck asks OnNetcheck.
+func (d *Daemon) Netcheck(ctx context.Context) (localapi.Netcheck, error) {
+	if d.OnNetcheck == nil {
+		return localapi.Netcheck{}, nil
+	}
+	return d.OnNetcheck(ctx)
+}
+
+// Doctor asks OnDoctor.
+func (d *Daemon) Doctor(ctx context.Context) (localapi.Doctor, error) {
+	if d.OnDoctor == nil {
+		return localapi.Doctor{}, nil
+	}
+	return d.OnDoctor(ctx)
 }
 
 // SetLogLevel keeps the level.
