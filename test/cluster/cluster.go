@@ -7,7 +7,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"sync"
-	"testing"
 	"time"
 
 	"nexd/test/netns"
@@ -15,7 +14,7 @@ import (
 
 // Cluster is one set of namespaces on a common link.
 type Cluster struct {
-	t     testing.TB
+	t     netns.T
 	set   *netns.Set
 	hub   *netns.Host // holds the bridge
 	bin   string      // directory of nexd and nexctl
@@ -25,7 +24,7 @@ type Cluster struct {
 
 // New builds an empty cluster; the test's end removes it. It skips or fails the
 // test where the machine cannot run it (see the package comment).
-func New(t testing.TB) *Cluster {
+func New(t netns.T) *Cluster {
 	t.Helper()
 	Need(t, "mount")
 	set := netns.NewSet(t, "nexd")
@@ -37,38 +36,38 @@ func New(t testing.TB) *Cluster {
 
 // Over returns a cluster without a network of its own: the programs run on
 // hosts that somebody else built, see [Cluster.Adopt].
-func Over(t testing.TB) *Cluster {
+func Over(t netns.T) *Cluster {
 	t.Helper()
 	return &Cluster{t: t, bin: Binaries(t), dir: worldDir(t)}
 }
 
 // worldDir makes a directory that any user may enter.
-func worldDir(t testing.TB) string {
+func worldDir(t netns.T) string {
 	dir, err := os.MkdirTemp("", "nexd-cluster-")
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("%v", err)
 	}
 	if err := os.Chmod(dir, 0o755); err != nil {
-		t.Fatal(err)
+		t.Fatalf("%v", err)
 	}
 	t.Cleanup(func() { os.RemoveAll(dir) })
 	return dir
 }
 
 // Missing ends the test for lack of what: see [netns.Missing].
-func Missing(t testing.TB, what string) {
+func Missing(t netns.T, what string) {
 	t.Helper()
 	netns.Missing(t, what)
 }
 
 // Need checks that programs are installed.
-func Need(t testing.TB, programs ...string) {
+func Need(t netns.T, programs ...string) {
 	t.Helper()
 	netns.Need(t, programs...)
 }
 
 // Until calls ok until it returns nil; the test fails with its last error after limit.
-func Until(t testing.TB, limit time.Duration, what string, ok func() error) {
+func Until(t netns.T, limit time.Duration, what string, ok func() error) {
 	t.Helper()
 	netns.Until(t, limit, what, ok)
 }
@@ -79,10 +78,10 @@ func (c *Cluster) Dir(name string, uid int) string {
 	c.t.Helper()
 	dir := filepath.Join(c.dir, name)
 	if err := os.MkdirAll(dir, 0o700); err != nil {
-		c.t.Fatal(err)
+		c.t.Fatalf("%v", err)
 	}
 	if err := os.Chown(dir, uid, uid); err != nil {
-		c.t.Fatal(err)
+		c.t.Fatalf("%v", err)
 	}
 	return dir
 }
@@ -95,12 +94,12 @@ var (
 
 // Binaries returns a directory with nexd and nexctl: NEXD_TEST_BIN, or built
 // from this tree once per test run.
-func Binaries(t testing.TB) string {
+func Binaries(t netns.T) string {
 	t.Helper()
 	if dir := os.Getenv("NEXD_TEST_BIN"); dir != "" {
 		abs, err := filepath.Abs(dir)
 		if err != nil {
-			t.Fatal(err)
+			t.Fatalf("%v", err)
 		}
 		return abs
 	}
@@ -118,7 +117,7 @@ func Binaries(t testing.TB) string {
 		}
 	})
 	if buildErr != nil {
-		t.Fatal(buildErr)
+		t.Fatalf("%v", buildErr)
 	}
 	return buildDir
 }

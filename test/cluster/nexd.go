@@ -8,6 +8,7 @@ import (
 	"net"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"time"
 
@@ -22,6 +23,7 @@ type Service struct {
 	URL  string
 
 	c    *Cluster
+	port int // of HTTPS
 	args []string
 }
 
@@ -34,11 +36,21 @@ func (c *Cluster) Serve(args ...string) *Service {
 // ServeOn is Serve on a host that is there already.
 func (c *Cluster) ServeOn(n *Node, args ...string) *Service {
 	c.t.Helper()
-	s := &Service{
-		Node: n, c: c, Dir: c.Dir("service", n.UID),
-		URL: "https://" + net.JoinHostPort(n.V4.String(), "8443"),
+	return c.ServeAt(n, 8443, args...)
+}
+
+// ServeAt is ServeOn with HTTPS on another port; on 443 it is reached from
+// behind firewalls that let nothing else out.
+func (c *Cluster) ServeAt(n *Node, port int, args ...string) *Service {
+	c.t.Helper()
+	if port < 1024 {
+		n.Sysctl("net/ipv4/ip_unprivileged_port_start", strconv.Itoa(port))
 	}
-	s.args = append([]string{"serve", "--state-dir", s.Dir, "--public-url", s.URL}, args...)
+	s := &Service{
+		Node: n, c: c, Dir: c.Dir("service", n.UID), port: port,
+		URL: "https://" + net.JoinHostPort(n.V4.String(), strconv.Itoa(port)),
+	}
+	s.args = append([]string{"serve", "--state-dir", s.Dir, "--listen", ":" + strconv.Itoa(port), "--public-url", s.URL}, args...)
 	s.Start()
 	return s
 }
@@ -51,7 +63,7 @@ func (s *Service) Start() {
 		if !s.Running() {
 			return errors.New("it ended")
 		}
-		out, err := s.Node.Try(5*time.Second, "curl", "-sSkf", "https://127.0.0.1:8443/readyz")
+		out, err := s.Node.Try(5*time.Second, "curl", "-sSkf", "https://"+net.JoinHostPort("127.0.0.1", strconv.Itoa(s.port))+"/readyz")
 		if err != nil {
 			return fmt.Errorf("%w: %s", err, out)
 		}

@@ -21,26 +21,6 @@ func TestMain(m *testing.M) {
 	}))
 }
 
-// claim is what a kind says of itself.
-type claim struct {
-	mapping, filtering Dependence
-	ports              Ports
-}
-
-var claims = map[Kind]claim{
-	Public:               {Independent, Independent, Preserved},
-	Firewall:             {Independent, OnAddressPort, Preserved},
-	FullCone:             {Independent, Independent, Preserved},
-	AddrRestricted:       {Independent, OnAddress, Preserved},
-	StrictPortRestricted: {Independent, OnAddressPort, Preserved},
-	PortRestricted:       {Independent, OnAddressPort, Preserved},
-	LinuxOpen:            {Independent, OnAddressPort, Preserved},
-	Symmetric:            {OnAddressPort, OnAddressPort, Changed},
-	SymmetricSequential:  {OnAddressPort, OnAddressPort, Sequential},
-	SymmetricAddr:        {OnAddress, OnAddressPort, Changed},
-	CGNAT:                {Independent, OnAddressPort, Preserved},
-}
-
 // check holds a measurement against what the kind claims.
 func check(t *testing.T, n *Node, kind Kind) Behaviour {
 	t.Helper()
@@ -53,7 +33,7 @@ func check(t *testing.T, n *Node, kind Kind) Behaviour {
 	if b.UDP != speaks {
 		t.Errorf("%s: UDP %t, want %t", kind, b.UDP, speaks)
 	}
-	if got := (claim{b.Mapping, b.Filtering, b.Ports}); got != want {
+	if got := (Claim{b.Mapping, b.Filtering, b.Ports}); got != want {
 		t.Errorf("%s: %s; want %+v", kind, b, want)
 	}
 	if !b.TCP443 {
@@ -108,10 +88,10 @@ func TestKinds(t *testing.T) {
 	}
 	each(plain, func(s *Site) {
 		b, err := s.Node(1).Behaviour()
-		if want := claims[s.Kind]; err != nil || b.Mapping != want.mapping || b.Filtering != want.filtering {
+		if want := claims[s.Kind]; err != nil || b.Mapping != want.Mapping || b.Filtering != want.Filtering {
 			t.Errorf("%s after a rebind: %s, %v; want %+v", s.Kind, b, err, want)
 		}
-		if claims[s.Kind].ports == Preserved && !s.nat.public() && b.Ports != Changed {
+		if claims[s.Kind].Ports == Preserved && !s.nat.public() && b.Ports != Changed {
 			t.Errorf("%s after a rebind: ports %s", s.Kind, b.Ports)
 		}
 	})

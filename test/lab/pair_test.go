@@ -23,24 +23,6 @@ func pairOf(t *testing.T, a, b *Node) *Pair {
 	return p
 }
 
-// punchable says by the theory alone whether plain UDP sockets behind two kinds
-// reach each other: both mappings are known, or the unknown one's packets pass
-// the other side's filter, which then sees where to answer.
-func punchable(a, b Kind) bool {
-	x, y := claims[a], claims[b]
-	switch {
-	case a == UDPBlocked || b == UDPBlocked:
-		return false
-	case x.mapping == Independent && y.mapping == Independent:
-		return true
-	case x.mapping == Independent:
-		return x.filtering != OnAddressPort
-	case y.mapping == Independent:
-		return y.filtering != OnAddressPort
-	}
-	return false
-}
-
 // Every pair of kinds reaches what theory says, and nothing else.
 func TestPairs(t *testing.T) {
 	t.Parallel()
@@ -67,11 +49,11 @@ func TestPairs(t *testing.T) {
 				}
 				defer p.Close()
 				limit := 600 * time.Millisecond
-				if punchable(a.Kind, b.Kind) {
+				if Punchable(a.Kind, b.Kind) {
 					limit = 5 * time.Second
 				}
 				o := p.Punch(limit, together)
-				if o.Direct() != punchable(a.Kind, b.Kind) {
+				if o.Direct() != Punchable(a.Kind, b.Kind) {
 					t.Errorf("%s × %s: %s, theory says %t", a.Kind, b.Kind, o, !o.Direct())
 				}
 				pairs.Add(1)

@@ -14,9 +14,10 @@ import (
 
 // console does the commands.
 type console struct {
-	*session
+	*lab.Session
 	lab *lab.Lab
 	in  io.Reader
+	out io.Writer
 }
 
 // command is one word a user may write.

@@ -51,13 +51,13 @@ func run(args []string, in io.Reader, out io.Writer) error {
 	signal.Notify(signals, unix.SIGINT, unix.SIGTERM)
 	defer signal.Stop(signals)
 
-	s := &session{out: out}
-	defer s.end()
+	s := lab.NewSession(out)
+	defer s.End()
 	var l *lab.Lab
-	if err := s.try(func() { l = build(s, specs) }); err != nil {
+	if err := s.Try(func() { l = build(s, specs) }); err != nil {
 		return err
 	}
-	c := &console{session: s, lab: l, in: in}
+	c := &console{Session: s, lab: l, in: in, out: out}
 	c.list(nil)
 	return c.loop(bufio.NewReader(in), signals)
 }
@@ -87,7 +87,7 @@ func (c *console) loop(in *bufio.Reader, signals <-chan os.Signal) error {
 			return nil
 		}
 		if len(words) > 0 {
-			if err := c.try(func() { c.do(words) }); err != nil {
+			if err := c.Try(func() { c.do(words) }); err != nil {
 				fmt.Fprintf(c.out, "error: %v\n", err)
 			}
 			select {

@@ -101,7 +101,7 @@ func (s *siteSpec) option(word string) (err error) {
 }
 
 // build makes the lab.
-func build(s *session, specs []siteSpec) *lab.Lab {
+func build(s *lab.Session, specs []siteSpec) *lab.Lab {
 	l := lab.New(s)
 	for _, spec := range specs {
 		if spec.via != "" {
