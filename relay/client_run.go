@@ -2,16 +2,12 @@ package relay
 
 import (
 	"context"
-	"encoding/binary"
 	"errors"
-	"fmt"
 	"math/rand/v2"
 	"net"
 	"net/netip"
 	"sync"
 	"time"
-
-	"nexd/internal/logkey"
 )
 
 // When what is tried.
@@ -55,10 +51,11 @@ type runner struct {
 		fails   int
 		dialing bool
 	}
-	resolved chan []netip.AddrPort
-	old      *clientConn // replaced by UDP
-	oldEnds  time.Time
-	err      error // why not up
+	resolved  chan []netip.AddrPort
+	old       *clientConn // replaced by UDP
+	oldEnds   time.Time
+	err       error // why not up
+	suspected bool  // as told
 }
 
 // Run keeps a session with the relay until ctx ends, then says goodbye and
@@ -72,6 +69,7 @@ func (c *Client) Run(ctx context.Context) error {
 	for _, m := range []*machine{&r.udp.machine, &r.tls.machine} {
 		m.secret, m.tag, m.epoch = c.secret, c.tag, r.nextEpoch
 	}
+	r.udp.quick, r.tls.quick = quickUDP, quickTLS
 	now := time.Now()
 	r.tls.next = now
 	if r.hasUDP() {
@@ -121,8 +119,6 @@ func (r *runner) hurry(now time.Time) {
 		}
 	}
 }
-
-func (r *runner) hasUDP() bool { return len(r.c.cfg.UDP) > 0 && r.c.cfg.WriteUDP != nil }
 
 // nextEpoch returns an epoch above all before, and above the one given.
 func (r *runner) nextEpoch(above uint64) uint64 {
@@ -177,91 +173,12 @@ func (r *runner) step(ctx context.Context, now time.Time) time.Time {
 	switch {
 	case r.udp.up:
 		r.c.rtt.Store(int64(r.udp.rtt))
+		r.suspect(r.udp.suspect)
 	case r.tls.up:
 		r.c.rtt.Store(int64(r.tls.rtt))
+		r.suspect(r.tls.suspect)
 	}
 	return next
-}
-
-// resolve looks the relay's UDP addresses up, beside.
-func (r *runner) resolve(ctx context.Context) {
-	r.udp.resolving = true
-	r.wg.Go(func() {
-		ctx, cancel := context.WithTimeout(ctx, proofPatience)
-		defer cancel()
-		r.resolved <- lookUp(ctx, r.c.cfg.UDP)
-	})
-}
-
-// maxAddrs bounds how many addresses of a relay are tried.
-const maxAddrs = 8
-
-func lookUp(ctx context.Context, names []string) (out []netip.AddrPort) {
-	for _, name := range names {
-		if a, err := netip.ParseAddrPort(name); err == nil {
-			out = append(out, netip.AddrPortFrom(a.Addr().Unmap(), a.Port()))
-			continue
-		}
-		host, port, err := net.SplitHostPort(name)
-		if err != nil {
-			continue
-		}
-		n, err := net.DefaultResolver.LookupPort(ctx, "udp", port)
-		if err != nil {
-			continue
-		}
-		ips, err := net.DefaultResolver.LookupNetIP(ctx, "ip", host)
-		if err != nil {
-			continue
-		}
-		for _, ip := range ips {
-			out = append(out, netip.AddrPortFrom(ip.Unmap(), uint16(n)))
-		}
-	}
-	return out[:min(len(out), maxAddrs)]
-}
-
-// startUDP begins an attempt.
-func (r *runner) startUDP(now time.Time, addrs []netip.AddrPort) {
-	r.udp.resolving = false
-	credential := r.c.cfg.Credential()
-	if len(addrs) == 0 || len(credential) != credentialSize {
-		r.failedUDP(now, fmt.Errorf("relay over udp: no address for %v", r.c.cfg.UDP))
-		return
-	}
-	r.c.udpAddrs.Store(&addrs)
-	r.udp.addr = netip.AddrPort{}
-	r.udp.started = now
-	r.udp.start(now, credential)
-	r.flushUDP()
-}
-
-// flushUDP sends what the machine wants sent: to all addresses until one has answered.
-func (r *runner) flushUDP() {
-	out := r.udp.out
-	r.udp.out = nil
-	r.c.nonce.Store(binary.BigEndian.Uint64(r.udp.nonce[:]))
-	if len(out) == 0 {
-		return
-	}
-	to := []netip.AddrPort{r.udp.addr}
-	if !r.udp.addr.IsValid() {
-		to = *r.c.udpAddrs.Load()
-	}
-	for _, a := range to {
-		if err := r.c.cfg.WriteUDP(out, a); err != nil {
-			r.c.log.Debug("relay over udp", logkey.Addr, a, logkey.Err, err)
-		}
-	}
-}
-
-func (r *runner) flushTLS() {
-	if r.tls.conn != nil {
-		for _, f := range r.tls.out {
-			r.tls.conn.queue.push(r.c.cfg.Relay, copyFrame(f))
-		}
-	}
-	r.tls.out = nil
 }
 
 // frame handles what the data path does not.
@@ -303,42 +220,6 @@ func (r *runner) frame(now time.Time, f clientFrame) {
 	r.outcomeUDP(now, out)
 }
 
-func (r *runner) outcomeUDP(now time.Time, o outcome) {
-	switch o.event {
-	case evNone:
-	case evUp, evResumed:
-		r.c.heardUDP.Store(now.UnixNano())
-		r.udp.fails = 0
-		if o.event == evUp {
-			r.generation++
-		}
-		r.retireTLS(now)
-		r.announce(now, &upLink{generation: r.generation, tag: r.udp.session, channels: r.udp.channels, addr: r.udp.addr})
-	case evLost:
-		was := r.udp.up
-		r.failedUDP(now, ErrSilent)
-		if was {
-			r.udp.next, r.tls.next = now, now.Add(tlsHeadStart)
-			r.udp.fails, r.tls.fails = 0, 0
-		}
-	case evRefused:
-		if r.udp.up {
-			r.c.log.Warn("relay does not renew", logkey.Reason, o.refusal.String())
-			return
-		}
-		r.failedUDP(now, &RefusedError{o.refusal})
-		r.udp.next = now.Add(longPause)
-	case evBye:
-		if o.bye == ByeDraining {
-			r.update(func(s *Status) { s.Draining = true })
-			return
-		}
-		r.failedUDP(now, &ByeError{o.bye})
-		r.udp.next = now.Add(byePause(o.bye))
-		r.tls.next = r.udp.next.Add(tlsHeadStart)
-	}
-}
-
 // byePause is how long to stay away after a relay's goodbye.
 func byePause(why Farewell) time.Duration {
 	switch why {
@@ -346,150 +227,6 @@ func byePause(why Farewell) time.Duration {
 		return after([]time.Duration{longPause}, 0) // another device with our key, or not welcome
 	}
 	return after(reconnect[:], 0)
-}
-
-// failedUDP ends an attempt or a session.
-func (r *runner) failedUDP(now time.Time, why error) {
-	r.udp.close()
-	if r.tls.up {
-		r.udp.next = now.Add(after(udpAgain[:], r.udp.fails))
-	} else {
-		r.udp.next = now.Add(after(reconnect[:], r.udp.fails))
-		r.tls.next = earlier(r.tls.next, now.Add(after(reconnect[:], r.tls.fails)))
-	}
-	r.udp.fails++
-	if u := r.c.up.Load(); u == nil || u.ws == nil {
-		r.down(why)
-	}
-}
-
-// dialed takes a connection into use.
-func (r *runner) dialed(now time.Time, d dialResult) {
-	r.tls.dialing = false
-	credential := r.c.cfg.Credential()
-	switch {
-	case d.err != nil:
-		r.lostTLS(now, d.err)
-	case r.udp.up || len(credential) != credentialSize:
-		d.conn.close()
-	default:
-		r.tls.conn = d.conn
-		r.tls.start(now, credential)
-		r.flushTLS()
-	}
-}
-
-func (r *runner) outcomeTLS(now time.Time, o outcome) {
-	switch o.event {
-	case evNone:
-	case evUp, evResumed:
-		r.tls.fails = 0
-		if o.event == evUp {
-			r.generation++
-		}
-		if r.udp.up {
-			return // it came up meanwhile, and is better
-		}
-		r.announce(now, &upLink{generation: r.generation, tag: r.tls.session, channels: r.tls.channels, ws: r.tls.conn})
-	case evLost:
-		r.lostTLS(now, ErrSilent)
-	case evRefused:
-		if r.tls.up {
-			r.c.log.Warn("relay does not renew", logkey.Reason, o.refusal.String())
-			return
-		}
-		r.lostTLS(now, &RefusedError{o.refusal})
-		r.tls.next = now.Add(longPause)
-	case evBye:
-		if o.bye == ByeDraining {
-			r.update(func(s *Status) { s.Draining = true })
-			return
-		}
-		r.lostTLS(now, &ByeError{o.bye})
-		r.tls.next = now.Add(byePause(o.bye))
-	}
-}
-
-// lostTLS ends an attempt or a session.
-func (r *runner) lostTLS(now time.Time, why error) {
-	was := r.tls.up
-	r.tls.close()
-	if r.tls.conn != nil {
-		r.tls.conn.close()
-		r.tls.conn = nil
-	}
-	r.tls.next = now.Add(after(reconnect[:], r.tls.fails))
-	r.tls.fails++
-	if was && !r.udp.active() {
-		r.udp.next, r.udp.fails = now, 0 // what closed it may have changed the network
-	}
-	if u := r.c.up.Load(); u == nil || u.ws != nil {
-		r.down(why)
-	}
-}
-
-// retireTLS lets a connection UDP has replaced bring what is on its way.
-func (r *runner) retireTLS(now time.Time) {
-	r.tls.close()
-	r.tls.fails = 0
-	if r.tls.conn == nil {
-		return
-	}
-	if r.old != nil {
-		r.old.close()
-	}
-	r.old, r.oldEnds = r.tls.conn, now.Add(drainTLS)
-	r.tls.conn = nil
-}
-
-// announce makes a link the one packets take.
-func (r *runner) announce(now time.Time, u *upLink) {
-	before := r.c.up.Swap(u)
-	m := &r.udp.machine
-	kind := UDP
-	if u.ws != nil {
-		m, kind = &r.tls.machine, TLS
-	}
-	r.err = nil
-	if before != nil && before.generation == u.generation {
-		r.update(func(s *Status) { s.RTT = m.rtt })
-		return
-	}
-	r.c.log.Info("relay connected", logkey.Path, kind.String(), logkey.Addr, u.addr, logkey.RTT, m.rtt)
-	r.update(func(s *Status) {
-		*s = Status{Transport: kind, Addr: u.addr, RTT: m.rtt, Since: now}
-	})
-}
-
-// down says that there is no way to the relay, once for each reason.
-func (r *runner) down(why error) {
-	was := r.c.up.Swap(nil)
-	if was == nil && r.err != nil && r.err.Error() == why.Error() {
-		return
-	}
-	r.err = why
-	if was != nil {
-		r.c.log.Info("relay lost", logkey.Reason, why)
-	} else {
-		r.c.log.Debug("relay not reached", logkey.Reason, why)
-	}
-	r.update(func(s *Status) {
-		since := s.Since
-		if was != nil {
-			since = time.Now()
-		}
-		*s = Status{Since: since, Err: why}
-	})
-}
-
-func (r *runner) update(change func(*Status)) {
-	r.c.mu.Lock()
-	change(&r.c.status)
-	now := r.c.status
-	r.c.mu.Unlock()
-	if r.c.cfg.OnStatus != nil {
-		r.c.cfg.OnStatus(now)
-	}
 }
 
 // stop says goodbye and waits for what Run started.

@@ -104,7 +104,7 @@ func (c *Client) send(peer key.Public, packets [][]byte) (int, Transport) {
 func (c *Client) noteSent() {
 	now := time.Now()
 	before := c.sent.Swap(now.UnixNano())
-	if now.UnixNano()-before > int64(quickSilence) {
+	if now.UnixNano()-before >= int64(quickSilence) {
 		c.nudge()
 	}
 }

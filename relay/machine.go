@@ -14,9 +14,11 @@ const (
 	idlePing      = 10 * time.Second
 	idleTimeout   = 3 * time.Second
 	idleMisses    = 2
-	quickSilence  = 500 * time.Millisecond // we send and hear nothing
-	quickTimeout  = 250 * time.Millisecond // or three round trips
-	quickMisses   = 5
+	quickSilence  = 400 * time.Millisecond // we send and hear nothing
+	quickUDP      = 100 * time.Millisecond // or one and a half round trips: between pings then
+	quickTLS      = 250 * time.Millisecond // likewise; a lost segment holds up what follows it
+	quickSuspect  = 2                      // so many without an answer: more than one lost ping
+	quickMisses   = 10
 )
 
 // proofRetries is when a hello or an auth is sent again, after the one before.
@@ -38,6 +40,7 @@ type machine struct {
 	secret *[32]byte
 	tag    uint32              // what the relay writes into frames to us
 	epoch  func(uint64) uint64 // returns one above all before and the argument
+	quick  time.Duration       // between pings while we send and hear nothing
 
 	up       bool
 	proof    proofState
@@ -58,6 +61,7 @@ type machine struct {
 	pinged   time.Time // the last ping
 	waiting  bool      // for its answer
 	misses   int
+	suspect  bool // pings are overdue while we send
 	upSince  time.Time
 	out      [][]byte
 	draining bool
@@ -98,7 +102,7 @@ func (m *machine) start(now time.Time, credential []byte) {
 
 // close forgets the session.
 func (m *machine) close() {
-	*m = machine{secret: m.secret, tag: m.tag, epoch: m.epoch, rtt: m.rtt}
+	*m = machine{secret: m.secret, tag: m.tag, epoch: m.epoch, quick: m.quick, rtt: m.rtt}
 }
 
 func (m *machine) active() bool { return m.up || m.proof != proofNone }
@@ -178,7 +182,7 @@ func (m *machine) welcomed(now time.Time, w welcome, frame []byte) outcome {
 	m.proof, m.frame = proofNone, nil
 	m.accepted = m.offered
 	m.session, m.channels = w.Tag, min(w.Channels, MaxChannels)
-	m.waiting, m.misses, m.pinged = false, 0, now
+	m.waiting, m.suspect, m.misses, m.pinged = false, false, 0, now
 	m.measured(now.Sub(m.lastTry))
 	if m.up && w.Resumed {
 		return outcome{event: evResumed}
@@ -293,12 +297,12 @@ func (m *machine) sendAgain(now time.Time) {
 // live pings, and says whether the relay must be taken for dead.
 func (m *machine) live(now, heard, sent time.Time) (dead bool, next time.Time) {
 	if m.waiting && heard.After(m.pinged) {
-		m.waiting, m.misses = false, 0
+		m.waiting, m.suspect, m.misses = false, false, 0
 	}
 	quick := sent.After(heard) && now.Sub(heard) >= quickSilence && now.Sub(sent) < idlePing
 	timeout, allowed := idleTimeout, idleMisses
 	if quick {
-		timeout, allowed = max(quickTimeout, 3*m.rtt), quickMisses
+		timeout, allowed = max(m.quick, m.rtt*3/2), quickMisses
 	}
 	switch due := m.pinged.Add(idlePing); {
 	case m.waiting && now.Before(m.pinged.Add(timeout)):
@@ -307,10 +311,15 @@ func (m *machine) live(now, heard, sent time.Time) (dead bool, next time.Time) {
 		if m.misses++; m.misses >= allowed {
 			return true, now
 		}
+		m.suspect = quick && m.misses >= quickSuspect
 	case quick || !now.Before(due):
-	case sent.After(heard):
-		return false, earlier(due, heard.Add(quickSilence))
 	default:
+		// Packets that follow one another closely do not wake us: look when the
+		// silence could have lasted. After a pause in them the first one does.
+		silent := heard.Add(quickSilence)
+		if sent.After(heard) || silent.After(now) && now.Sub(sent) <= quickSilence {
+			due = earlier(due, silent)
+		}
 		return false, due
 	}
 	m.waiting, m.pinged = true, now
