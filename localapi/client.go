@@ -108,6 +108,21 @@ func (c *Client) Ping(ctx context.Context, peer string, timeout time.Duration) (
 	return r, err
 }
 
+// Trace describes the path to a peer: its name, id, address or public key.
+func (c *Client) Trace(ctx context.Context, peer string) (Trace, error) {
+	return ask[Trace](ctx, c, http.MethodGet, "/v1/trace?"+url.Values{"peer": {peer}}.Encode(), nil)
+}
+
+// Netcheck measures what the daemon's network lets through; that takes some seconds.
+func (c *Client) Netcheck(ctx context.Context) (Netcheck, error) {
+	return ask[Netcheck](ctx, c, http.MethodGet, "/v1/netcheck", nil)
+}
+
+// Doctor returns what the daemon finds wrong with itself.
+func (c *Client) Doctor(ctx context.Context) (Doctor, error) {
+	return ask[Doctor](ctx, c, http.MethodGet, "/v1/doctor", nil)
+}
+
 // LogLevel returns the daemon's log level.
 func (c *Client) LogLevel(ctx context.Context) (string, error) {
 	l, err := ask[LogLevel](ctx, c, http.MethodGet, "/v1/log-level", nil)

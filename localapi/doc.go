@@ -4,7 +4,7 @@
 //
 // Reading order:
 //
-//   - [Status] and the types in it are the documents.
+//   - [Status], [Trace], [Netcheck] and [Doctor] are the documents; whole.go bounds them.
 //   - [Daemon] is what a running node offers.
 //   - [Server] serves a Daemon; socket.go claims the socket's path.
 //   - [Client] asks; its errors say whether a daemon was there at all.
@@ -16,6 +16,9 @@
 //	GET  /v1/rules                       -> RuleList
 //	POST /v1/rules      RuleChange       -> RuleList
 //	POST /v1/ping       PingRequest      -> PingResult
+//	GET  /v1/trace?peer=PEER             -> Trace
+//	GET  /v1/netcheck                    -> Netcheck, after some seconds
+//	GET  /v1/doctor                      -> Doctor
 //	GET  /v1/log-level                   -> LogLevel
 //	PUT  /v1/log-level  LogLevel         -> LogLevel
 //	GET  /v1/version                     -> buildinfo.Info

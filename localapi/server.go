@@ -32,6 +32,8 @@ type Server struct {
 	cfg  ServerConfig
 	http *http.Server
 	slot chan struct{}
+	// measuring holds a token while a netcheck goes on.
+	measuring chan struct{}
 
 	// mu guards the field below.
 	mu   sync.Mutex
@@ -49,7 +51,7 @@ func NewServer(cfg ServerConfig) (*Server, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
-	s := &Server{cfg: cfg, slot: make(chan struct{}, maxRequests)}
+	s := &Server{cfg: cfg, slot: make(chan struct{}, maxRequests), measuring: make(chan struct{}, 1)}
 	s.http = &http.Server{
 		Handler:           s.handler(),
 		ReadHeaderTimeout: 5 * time.Second,

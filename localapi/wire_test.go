@@ -55,6 +55,9 @@ func TestBadRequestsAreRefusedWithAReason(t *testing.T) {
 		{"wait for a moment that is none", "GET", "/v1/wait?for=ready&timeout=soon", "", 400, "soon"},
 		{"unknown path", "GET", "/v2/status", "", 404, "no such request"},
 		{"wrong method", "DELETE", "/v1/status", "", 404, "no such request"},
+		{"trace of nobody", "GET", "/v1/trace", "", 400, "trace"},
+		{"trace of a mouthful", "GET", "/v1/trace?peer=" + strings.Repeat("x", 600), "", 400, "trace"},
+		{"netcheck told to be made", "POST", "/v1/netcheck", "{}", 404, "no such request"},
 		{"log level", "PUT", "/v1/log-level", `{"level":""}`, 400, "log level"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -88,7 +91,6 @@ func TestStatusKeys(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	when := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 	four, six := netip.MustParseAddr("100.64.0.2"), netip.MustParseAddr("fd00::2")
 	full := localapi.Status{
 		Version: "v1", State: localapi.StateRunning, Ready: true,
