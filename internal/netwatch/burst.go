@@ -1,6 +1,9 @@
 package netwatch
 
-import "time"
+import (
+	"sync/atomic"
+	"time"
+)
 
 const (
 	// quietTime is how long nothing must happen before changes are reported.
@@ -40,9 +43,12 @@ type burst struct {
 	why         reason    // 0: there are none
 }
 
-// add notes a change.
+// add notes a change; 0 is none.
 func (b *burst) add(r reason, now time.Time) {
-	if b.why == 0 {
+	switch {
+	case r == 0:
+		return
+	case b.why == 0:
 		b.first = now
 	}
 	b.last, b.why = now, max(b.why, r)
@@ -66,3 +72,26 @@ func (b *burst) take(now time.Time) (reason, bool) {
 	*b = burst{}
 	return r, true
 }
+
+// news are changes on their way from one goroutine to another: the weightiest
+// of those that were not taken.
+type news struct {
+	why  atomic.Uint32 // a reason, or 0
+	poke chan struct{} // of one; filled after why was set
+}
+
+func (n *news) put(r reason) {
+	for {
+		old := n.why.Load()
+		if n.why.CompareAndSwap(old, max(old, uint32(r))) {
+			break
+		}
+	}
+	select {
+	case n.poke <- struct{}{}:
+	default:
+	}
+}
+
+// take returns 0 when the news were taken with an earlier poke.
+func (n *news) take() reason { return reason(n.why.Swap(0)) }

@@ -61,7 +61,7 @@ func New(c Config) *Watcher {
 // Run watches until ctx ends, and returns nil. It looks at the network
 // namespace of the thread it was called on.
 func (w *Watcher) Run(ctx context.Context) error {
-	news := make(chan reason, 64) // full: those in it say enough
+	news := news{poke: make(chan struct{}, 1)}
 	ended := make(chan error, 1)
 	kernel, err := w.open()
 	if err == nil {
@@ -70,23 +70,18 @@ func (w *Watcher) Run(ctx context.Context) error {
 			<-ended
 		}()
 		go func() {
-			ended <- kernel.run(func(r reason) {
-				select {
-				case news <- r:
-				default:
-				}
-			})
+			ended <- kernel.run(news.put)
 			close(ended)
 		}()
 	} else {
 		w.log.Debug("the kernel does not tell of network changes: comparing addresses", logkey.Err, err)
 	}
-	w.loop(ctx, news, ended, err != nil)
+	w.loop(ctx, &news, ended, err != nil)
 	return nil
 }
 
 // loop gathers the news; with poll it looks for them itself.
-func (w *Watcher) loop(ctx context.Context, news <-chan reason, ended <-chan error, poll bool) {
+func (w *Watcher) loop(ctx context.Context, news *news, ended <-chan error, poll bool) {
 	var (
 		gathered burst
 		clocks   = newClocks(time.Now())
@@ -100,8 +95,8 @@ func (w *Watcher) loop(ctx context.Context, news <-chan reason, ended <-chan err
 		select {
 		case <-ctx.Done():
 			return
-		case r := <-news:
-			gathered.add(r, time.Now())
+		case <-news.poke:
+			gathered.add(news.take(), time.Now())
 		case err, running := <-ended:
 			ended = nil
 			if running {
