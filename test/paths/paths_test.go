@@ -14,7 +14,7 @@ import (
 
 func TestMain(m *testing.M) {
 	flag.Parse()
-	flag.Set("test.parallel", "3") // they wait more than they work
+	flag.Set("test.parallel", "8") // they wait more than they work
 	goleak.VerifyTestMain(m, goleak.Cleanup(func(code int) {
 		cluster.RemoveBinaries()
 		os.Exit(code)
