@@ -65,7 +65,7 @@ func (n *Node) checkup() checkup {
 		Now: time.Now(), Ready: st.Ready, Reasons: st.Reasons,
 		Service: serviceFacts{URL: st.Service.URL, Connected: st.Service.Connected, Since: st.Service.Since, Err: n.serviceTrouble()},
 	}
-	c.Own.NAT, c.Own.CheckedPath, c.Own.Static = st.NAT.Kind, st.NAT.UDP, n.cfg.Endpoint != ""
+	c.Own.NAT, c.Own.UDP, c.Own.Static = st.NAT.Kind, st.NAT.UDP, n.cfg.Endpoint != ""
 	for _, m := range st.NAT.Mapped {
 		c.Own.Public = append(c.Own.Public, m.Addr())
 		c.Own.IPv6 = c.Own.IPv6 || m.Addr().Is6()
@@ -75,6 +75,12 @@ func (n *Node) checkup() checkup {
 		return c
 	}
 	c.Own.Port = pl.bind.Port()
+	for _, r := range st.Relays {
+		c.Relays = append(c.Relays, relayFacts{
+			Name: r.Name, Home: r.Home, Connected: r.Connected, Transport: r.Transport,
+			RTT: time.Duration(r.RTTMillis * float64(time.Millisecond)), Err: r.Error,
+		})
+	}
 	for _, p := range m.Peers {
 		c.Peers = append(c.Peers, pl.facts(p))
 	}
