@@ -33,16 +33,23 @@ type Config struct {
 	Log *slog.Logger
 	// Port is the UDP port to listen on, for IPv4 and IPv6; 0 takes a free one.
 	Port uint16
-	// OnSTUN gets each STUN message. It is called by the receiving goroutine:
-	// it must not block, and pkt is only valid until it returns. Nil drops them.
+	// OnSTUN gets each STUN message; from is the address of a relay
+	// (relaypath.Addr) when one carried it. It is called by the receiving
+	// goroutine: it must not block, and pkt is only valid until it returns. Nil
+	// drops them.
 	OnSTUN func(pkt []byte, from netip.AddrPort)
 	// OnNoPath is called when WireGuard had something for a peer without a
 	// path, perhaps many times a second. It must not block and must not call
 	// the tunnel. Nil is allowed.
 	OnNoPath func(peer key.Public)
-	// OnHeard is called when WireGuard packets have come from the address of a
-	// peer's path, before WireGuard gets them, once for each run of them in a
-	// batch. Whoever configures peers lazily can configure this one now and
+	// Relays carries packets through relays; nil: there are none.
+	Relays Relays
+	// OnOffer gets each sealed offer that came through a relay; sealed is only
+	// valid until it returns, and it must not block. Nil drops them.
+	OnOffer func(peer key.Public, sealed []byte)
+	// OnHeard is called when WireGuard packets have come from an address of a
+	// peer's route, or from the peer through any relay, before WireGuard gets
+	// them, once for each run of them in a batch. Whoever configures peers lazily can configure this one now and
 	// lose nothing. It must be quick as a rule. The packets are not
 	// authenticated yet, so it may cost no more than that. Nil is allowed.
 	OnHeard func(peer key.Public)
@@ -50,7 +57,7 @@ type Config struct {
 
 // Bind is the socket. It implements wireguard-go's conn.Bind, whose Open,
 // Close, SetMark, Send, ParseEndpoint and BatchSize are for the device; the
-// other methods are ours. All methods are safe for concurrent use. Paths
+// other methods are ours. All methods are safe for concurrent use. Routes
 // outlive a Close and the next Open.
 type Bind struct {
 	cfg   Config
@@ -58,7 +65,12 @@ type Bind struct {
 	inner conn.Bind
 	epoch time.Time // times are kept as the monotonic distance from here
 	count counters
-	table atomic.Pointer[table] // path address to peer; replaced, never changed
+	table atomic.Pointer[table] // address of a route to peer; replaced, never changed
+
+	repeats repeats
+	ring    *ring
+	extras  extras
+	raw     atomic.Pointer[way] // where WriteUDP last wrote to
 
 	open atomic.Bool
 	port atomic.Uint32 // of the socket as last opened; 0 before
@@ -84,6 +96,9 @@ func newBind(cfg Config, inner conn.Bind) *Bind {
 	if cfg.OnSTUN == nil {
 		cfg.OnSTUN = func([]byte, netip.AddrPort) {}
 	}
+	if cfg.OnOffer == nil {
+		cfg.OnOffer = func(key.Public, []byte) {}
+	}
 	if cfg.OnNoPath == nil {
 		cfg.OnNoPath = func(key.Public) {}
 	}
@@ -96,8 +111,11 @@ func newBind(cfg Config, inner conn.Bind) *Bind {
 		inner:  inner,
 		epoch:  time.Now(),
 		wanted: cfg.Port,
+		ring:   newRing(),
 		peers:  make(map[key.Public]*Endpoint),
 	}
+	b.repeats = repeats{send: b.repeat, since: b.since, byIndex: make(map[uint32]*handshake), closed: true}
+	b.extras.closed = true
 	b.table.Store(&table{})
 	return b
 }
@@ -131,11 +149,14 @@ func (b *Bind) Open(port uint16) ([]conn.ReceiveFunc, uint16, error) {
 		return nil, 0, err
 	}
 	b.stop = make(chan struct{})
-	fns := make([]conn.ReceiveFunc, 0, len(inner))
+	fns := make([]conn.ReceiveFunc, 0, len(inner)+1)
 	for _, fn := range inner {
-		r := &receiver{bind: b, inner: fn, stop: b.stop}
+		r := &receiver{bind: b, inner: fn, stop: b.stop, relayed: relayUDP}
 		fns = append(fns, r.receive)
 	}
+	fns = append(fns, (&receiver{bind: b, stop: b.stop, relayed: relayTLS}).receiveRing)
+	b.repeats.open()
+	b.extras.open()
 	b.port.Store(uint32(actual))
 	b.open.Store(true)
 	if !b.checked {
@@ -183,15 +204,23 @@ func (b *Bind) listen(port uint16) ([]conn.ReceiveFunc, uint16, error) {
 	return nil, 0, portError(0, err)
 }
 
-// Close closes the socket: blocked receives return net.ErrClosed, and so do
-// sends until the next Open. Paths stay.
+// Close closes the socket and all extra ones, and ends repeats: blocked
+// receives return net.ErrClosed, and so do sends until the next Open. Routes stay.
 func (b *Bind) Close() error {
 	b.life.Lock()
 	defer b.life.Unlock()
 	if b.open.Swap(false) {
 		close(b.stop)
 	}
-	if err := b.inner.Close(); err != nil && !errors.Is(err, net.ErrClosed) {
+	b.repeats.close()
+	gone := b.extras.close()
+	err := b.inner.Close() // now nothing blocks in a send
+	for _, x := range gone {
+		x.wait()
+	}
+	b.repeats.running.Wait()
+	b.ring.clear()
+	if err != nil && !errors.Is(err, net.ErrClosed) {
 		return fmt.Errorf("close udp socket: %w", err)
 	}
 	return nil

@@ -1,108 +1,40 @@
 package bind
 
 import (
-	"bytes"
 	"encoding/hex"
 	"fmt"
 	"net/netip"
 	"sync"
 	"sync/atomic"
-	"time"
 
 	"golang.zx2c4.com/wireguard/conn"
 
 	"nexd/key"
 )
 
-// holdFor is how long a handshake message waits for its peer's path, and how
-// long one that was not answered is repeated over a new path. After five
-// seconds WireGuard makes a new one anyway.
-const holdFor = 4 * time.Second
-
-var _ conn.Endpoint = (*Endpoint)(nil)
+var (
+	_ conn.Endpoint = (*Endpoint)(nil)
+	_ conn.Endpoint = (*relayEndpoint)(nil)
+)
 
 // Endpoint is a peer as WireGuard sees it: one object for as long as the peer
-// is known, whatever its path. It implements conn.Endpoint.
+// is known, whatever its route. It implements conn.Endpoint.
 type Endpoint struct {
-	key  key.Public
-	path atomic.Pointer[path] // nil: none
-	gone atomic.Bool          // forgotten: another Endpoint may have taken its place
+	key   key.Public
+	route atomic.Pointer[route] // nil: none
+	gone  atomic.Bool           // forgotten: another Endpoint may have taken its place
 
 	lastSent, lastReceived atomic.Int64 // nanoseconds after Bind.epoch, 0 never
 	txBytes, rxBytes       atomic.Uint64
 
-	mu        sync.Mutex // guards the fields below, and changes of path
-	message   []byte     // the newest handshake message to the peer
-	messageAt int64
-	waits     bool // it found no path; otherwise it was sent over the path of its time
-}
+	relay   atomic.Uint32 // through which a packet of the peer last came, 0 none
+	relayAt atomic.Int64
+	relayed atomic.Pointer[[]*relayEndpoint] // one for each relay it was heard on
 
-// path is one way to a peer. It never changes: a new one takes its place.
-type path struct {
-	to *conn.StdNetEndpoint // without a source: the routing table chooses it
-	// single is set once the system has refused a batch that it takes one by
-	// one, as it does with segments larger than the path's MTU.
-	single atomic.Bool
-}
+	confirms atomic.Pointer[handshake] // whose first packets are to be kept
 
-// hold keeps a copy of msg until a path appears, unless one is there by now:
-// then it returns it. replaced reports that an older message was given up.
-func (e *Endpoint) hold(msg []byte, now int64) (p *path, replaced bool) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	if p := e.path.Load(); p != nil {
-		return p, false
-	}
-	replaced = e.waits
-	e.keep(msg, now, true)
-	return nil, replaced
-}
-
-// remember keeps a copy of msg, which is about to be sent over the path it
-// returns; nil if there is none any more.
-func (e *Endpoint) remember(msg []byte, now int64) *path {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	p := e.path.Load()
-	if p != nil {
-		e.keep(msg, now, false)
-	}
-	return p
-}
-
-// keep replaces the kept message. The caller holds mu.
-func (e *Endpoint) keep(msg []byte, now int64, waits bool) {
-	e.message = append(e.message[:0], msg...)
-	e.messageAt, e.waits = now, waits
-}
-
-// setPath puts p in place and returns a copy of the handshake message to send
-// over it: one that waited, or one that went over another path and was not
-// answered since. waited says which; expired reports that one waited too long.
-func (e *Endpoint) setPath(p *path, now int64) (msg []byte, waited, expired bool) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	e.path.Store(p)
-	if p == nil || len(e.message) == 0 {
-		return nil, false, false
-	}
-	waited, e.waits = e.waits, false
-	if now-e.messageAt > int64(holdFor) {
-		e.message = nil
-		return nil, false, waited
-	}
-	if !waited && e.lastReceived.Load() > e.messageAt {
-		return nil, false, false
-	}
-	return bytes.Clone(e.message), waited, false
-}
-
-// addr returns the path's address, or the zero value.
-func (e *Endpoint) addr() netip.AddrPort {
-	if p := e.path.Load(); p != nil {
-		return p.to.AddrPort
-	}
-	return netip.AddrPort{}
+	mu     sync.Mutex // guards the field below, and changes of route
+	newest *handshake // nil: none yet
 }
 
 // Peer returns the key of the peer this is.
@@ -122,12 +54,71 @@ func (e *Endpoint) DstToString() string { return endpointPrefix + e.key.Hex() }
 
 // DstToBytes returns the path's address and port in binary.
 func (e *Endpoint) DstToBytes() []byte {
-	raw, _ := e.addr().MarshalBinary() // never fails
+	raw, _ := e.path().MarshalBinary() // never fails
 	return raw
 }
 
 // DstIP returns the path's address, or the zero address without a path.
-func (e *Endpoint) DstIP() netip.Addr { return e.addr().Addr() }
+func (e *Endpoint) DstIP() netip.Addr { return e.path().Addr() }
+
+// path returns the address of the route's path, or the zero value.
+func (e *Endpoint) path() netip.AddrPort { return e.route.Load().pathAddr() }
+
+// maxRelayed bounds the endpoints kept of one peer, one for each relay.
+const maxRelayed = 16
+
+// through returns the peer's endpoint at a relay, the same one each time.
+func (e *Endpoint) through(relay uint16) *relayEndpoint {
+	for {
+		old := e.relayed.Load()
+		var all []*relayEndpoint
+		if old != nil {
+			all = *old
+		}
+		for _, r := range all {
+			if r.relay == relay {
+				return r
+			}
+		}
+		r := newRelayEndpoint(relay, e.key, e)
+		if len(all) >= maxRelayed {
+			return r
+		}
+		all = append(all[:len(all):len(all)], r)
+		if e.relayed.CompareAndSwap(old, &all) {
+			return r
+		}
+	}
+}
+
+// relayEndpoint is where a packet came from that a relay carried: a peer, by
+// the relay's word. What is sent to it goes back through that relay. It never changes.
+type relayEndpoint struct {
+	relay uint16
+	key   key.Public
+	peer  *Endpoint // nil: the peer was not known when the packet came
+	addr  netip.Addr
+}
+
+// newRelayEndpoint derives the address from the peer's key: WireGuard counts
+// handshakes by address and binds cookies to it, and members that share a
+// relay shall not share a budget. It is one of the block for local addresses
+// (RFC 4193), it is the same for all relays, and nothing is ever sent to it.
+func newRelayEndpoint(relay uint16, peer key.Public, e *Endpoint) *relayEndpoint {
+	var ip [16]byte
+	ip[0] = 0xFD
+	copy(ip[1:], peer.Bytes())
+	return &relayEndpoint{relay: relay, key: peer, peer: e, addr: netip.AddrFrom16(ip)}
+}
+
+func (r *relayEndpoint) ClearSrc()           {}
+func (r *relayEndpoint) SrcToString() string { return "" }
+func (r *relayEndpoint) SrcIP() netip.Addr   { return netip.Addr{} }
+func (r *relayEndpoint) DstToString() string {
+	return fmt.Sprintf("%s%s via relay %d", endpointPrefix, r.key.Hex(), r.relay)
+}
+func (r *relayEndpoint) DstToBytes() []byte { return r.addr.AsSlice() }
+func (r *relayEndpoint) DstIP() netip.Addr  { return r.addr }
 
 func parseHex(s string) (key.Public, error) {
 	raw, err := hex.DecodeString(s)

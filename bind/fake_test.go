@@ -2,6 +2,7 @@ package bind
 
 import (
 	"net"
+	"net/netip"
 	"sync"
 	"testing"
 
@@ -74,6 +75,9 @@ func opened(t *testing.T, f *fakeSocket, cfg Config) *Bind {
 	t.Cleanup(func() { b.Close() })
 	return b
 }
+
+// setPath gives a peer a route without a spare.
+func setPath(b *Bind, peer key.Public, to netip.AddrPort) { b.SetRoute(peer, Route{Path: to}) }
 
 func newPeer() key.Public { return key.NewPrivate().Public() }
 

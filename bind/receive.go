@@ -9,6 +9,7 @@ import (
 	"golang.zx2c4.com/wireguard/conn"
 
 	"nexd/internal/logkey"
+	"nexd/internal/relaypath"
 )
 
 // Waits between reads of a socket that returns errors. wireguard-go's device
@@ -18,16 +19,29 @@ const (
 	lastRetry  = time.Second
 )
 
-// receiver reads one inner socket for one goroutine of the device.
+// receiver reads one inner socket, or the ring, for one goroutine of the device.
 type receiver struct {
-	bind  *Bind
-	inner conn.ReceiveFunc
-	stop  <-chan struct{}
+	bind    *Bind
+	inner   conn.ReceiveFunc // nil: the ring
+	stop    <-chan struct{}
+	relayed class // how relays' packets come here
 
-	// The last source looked up, and in which table.
-	table *table
-	addr  netip.AddrPort
-	peer  *Endpoint
+	// The last sources looked up: of a direct packet, by which table, and of a
+	// relayed one. serial tells sources apart; each look-up has its own.
+	table  *table
+	direct source
+	relay  source
+	via    *relayEndpoint
+	serial int
+}
+
+// source is where a run of packets came from.
+type source struct {
+	serial int
+	class  class
+	peer   *Endpoint      // nil: nobody we know by this address
+	addr   netip.AddrPort // of a direct one
+	via    *relayEndpoint // of a relayed one
 }
 
 // receive is a conn.ReceiveFunc. It takes out what is not WireGuard's and
@@ -43,78 +57,119 @@ func (r *receiver) receive(bufs [][]byte, sizes []int, eps []conn.Endpoint) (int
 			}
 			continue
 		}
-		if errors.Is(err, net.ErrClosed) || !r.pause(wait, err) {
+		if errors.Is(err, net.ErrClosed) || !r.bind.pause(r.stop, wait, err) {
 			return 0, net.ErrClosed
 		}
 		wait = min(2*wait, lastRetry)
 	}
 }
 
-// pause waits after an error; false means that the bind was closed.
-func (r *receiver) pause(wait time.Duration, err error) bool {
-	r.bind.count.receiveErrors.Add(1)
+// pause waits after an error; false means that the socket was closed.
+func (b *Bind) pause(stop <-chan struct{}, wait time.Duration, err error) bool {
+	b.count.receiveErrors.Add(1)
 	if wait == firstRetry {
-		r.bind.log.Warn("udp socket cannot be read, trying again", logkey.Err, err)
+		b.log.Warn("udp socket cannot be read, trying again", logkey.Err, err)
 	}
 	timer := time.NewTimer(wait)
 	defer timer.Stop()
 	select {
-	case <-r.stop:
+	case <-stop:
 		return false
 	case <-timer.C:
 		return true
 	}
 }
 
-// sort clears the sizes of packets that are not WireGuard's and reports
-// whether any are left. It allocates nothing and reads the clock at most once.
+// sort clears the sizes of packets that are not WireGuard's, takes those of
+// relays out of their frames, and reports whether any are left. It allocates
+// nothing for packets of known peers and reads the clock at most once.
 func (r *receiver) sort(bufs [][]byte, sizes []int, eps []conn.Endpoint) bool {
-	var wireguard, stun, relay, garbage uint64
 	r.refresh()
-	run := account{bind: r.bind}
+	var got tally
+	run := account{bind: r.bind, handshakes: r.bind.repeats.pending.Load() > 0}
 	for i, buf := range bufs {
 		if sizes[i] == 0 {
 			continue
 		}
 		pkt := buf[:sizes[i]]
 		k := classify(pkt)
-		if k == kindWireGuard {
-			wireguard++
-			run.add(r.source(eps[i]), len(pkt))
-			continue
+		if k == kindRelay {
+			got.frames++
+			pkt, k = r.unwrap(buf, pkt, eps, i)
 		}
-		sizes[i] = 0
 		switch k {
+		case kindWireGuard:
+			if src := r.source(eps[i]); run.add(src, pkt) {
+				got.wireguard(src.class, len(pkt))
+				sizes[i] = len(pkt)
+				continue
+			}
 		case kindSTUN:
-			stun++
-			if from := address(eps[i]); from.IsValid() {
+			if from := address(eps[i]); from.IsValid() && !relaypath.Is(from.Addr()) {
+				got.stun++
 				r.bind.cfg.OnSTUN(pkt, from)
 			}
-		case kindRelay:
-			relay++
-		default:
-			garbage++
+		case kindGarbage:
+			got.garbage++
 		}
+		sizes[i] = 0
 	}
 	run.flush()
-	r.bind.count.received(wireguard, stun, relay, garbage)
-	return wireguard > 0
+	r.bind.count.received(&got)
+	return got.some
 }
 
-// refresh forgets the cached source when paths have changed.
+// unwrap gives a frame to the relays. A WireGuard packet that was in it is
+// moved to the front of its buffer; for everything else kind is kindRelay.
+func (r *receiver) unwrap(buf, frame []byte, eps []conn.Endpoint, i int) ([]byte, kind) {
+	relays := r.bind.cfg.Relays
+	if relays == nil {
+		r.bind.count.unwanted.Add(1)
+		return nil, kindRelay
+	}
+	n, peer, pkt, ok := relays.HandleUDP(frame, address(eps[i]))
+	if !ok || n == 0 || r.bind.relayed(n, peer, pkt) != kindWireGuard || len(pkt) > len(buf) {
+		return nil, kindRelay
+	}
+	if r.via == nil || r.via.relay != n || r.via.key != peer || r.bind.stale(r.via) {
+		r.via = r.bind.relayEndpoint(n, peer)
+	}
+	eps[i] = r.via
+	return buf[:copy(buf, pkt)], kindWireGuard
+}
+
+// stale reports whether v's peer has become known, or was forgotten, since.
+func (b *Bind) stale(v *relayEndpoint) bool {
+	if v.peer == nil {
+		return b.lookup(v.key) != nil
+	}
+	return v.peer.gone.Load()
+}
+
+// refresh forgets the cached source when routes have changed.
 func (r *receiver) refresh() {
 	if t := r.bind.table.Load(); t != r.table {
-		r.table, r.addr, r.peer = t, netip.AddrPort{}, nil
+		r.table, r.direct = t, source{}
 	}
 }
 
-// source returns the peer whose path leads to where the packet came from, or nil.
-func (r *receiver) source(ep conn.Endpoint) *Endpoint {
-	addr := address(ep)
-	if addr != r.addr {
-		r.addr, r.peer = addr, (*r.table)[addr]
+// source returns where a packet came from; it is only valid until the next call.
+func (r *receiver) source(ep conn.Endpoint) *source {
+	if via, ok := ep.(*relayEndpoint); ok {
+		if stale := r.bind.stale(via); stale || via != r.relay.via {
+			r.serial++
+			r.relay = source{serial: r.serial, class: r.relayed, via: via, peer: via.peer}
+			if stale {
+				r.relay.peer = r.bind.lookup(via.key)
+			}
+		}
+		return &r.relay
 	}
-	return r.peer
+	if addr := address(ep); addr != r.direct.addr || r.direct.serial == 0 {
+		r.serial++
+		r.direct = source{serial: r.serial, class: directClass(addr), addr: addr, peer: (*r.table)[addr]}
+	}
+	return &r.direct
 }
 
 // address returns the source of a received packet and, on the way, puts an
@@ -130,31 +185,86 @@ func address(ep conn.Endpoint) netip.AddrPort {
 	return std.AddrPort
 }
 
-// account adds up the packets of one run from the same peer, and says that it
-// was heard of.
+// account adds up the packets of one run from the same source, and says that
+// a peer was heard of.
 type account struct {
-	bind *Bind
-	now  int64
-	peer *Endpoint
-	size int
+	bind       *Bind
+	handshakes bool // some of ours are unanswered
+	now        int64
+	from       source
+	size       int
+	index      uint32 // of the last transport packet
+	transport  bool   // there was one in this run
 }
 
-func (a *account) add(peer *Endpoint, size int) {
-	if peer != a.peer {
-		a.flush()
-		a.peer, a.size = peer, 0
+// add counts a packet; false: WireGuard shall not see it.
+func (a *account) add(src *source, pkt []byte) bool {
+	if a.handshakes && !a.handshake(src.peer, pkt) {
+		return false
 	}
-	a.size += size
+	if src.serial != a.from.serial {
+		a.flush()
+		a.from, a.size = *src, 0
+	}
+	a.size += len(pkt)
+	return true
+}
+
+// handshake looks at a packet while messages of ours are unanswered.
+func (a *account) handshake(peer *Endpoint, pkt []byte) bool {
+	switch pkt[0] {
+	case typeInitiation:
+		if peer != nil && peer.crosses(&a.bind.repeats, pkt) {
+			a.bind.count.crossed.Add(1)
+			return false
+		}
+	case typeTransport:
+		index := answers(pkt)
+		if a.transport && index == a.index {
+			return true // its session was looked up
+		}
+		a.transport, a.index = true, index
+		a.bind.repeats.heard(pkt)
+	default:
+		a.bind.repeats.heard(pkt)
+	}
+	return true
+}
+
+func (e *Endpoint) crosses(r *repeats, theirs []byte) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return r.crosses(e.newest, theirs)
 }
 
 func (a *account) flush() {
-	if a.peer == nil {
+	from := &a.from
+	if from.peer == nil && from.via == nil {
 		return
 	}
 	if a.now == 0 {
 		a.now = a.bind.since()
 	}
-	a.peer.lastReceived.Store(a.now)
-	a.peer.rxBytes.Add(uint64(a.size))
-	a.bind.cfg.OnHeard(a.peer.key)
+	if from.peer != nil {
+		a.note(from.peer)
+		a.bind.cfg.OnHeard(from.peer.key)
+		return
+	}
+	a.bind.cfg.OnHeard(from.via.key)
+	if e := a.bind.lookup(from.via.key); e != nil { // it was configured just now
+		a.note(e)
+	}
+}
+
+func (a *account) note(e *Endpoint) {
+	e.rxBytes.Add(uint64(a.size))
+	path, from := e.route.Load().pathAddr(), a.from.addr
+	if v := a.from.via; v != nil {
+		e.relay.Store(uint32(v.relay))
+		e.relayAt.Store(a.now)
+		from = relaypath.Addr(v.relay)
+	}
+	if path == from {
+		e.lastReceived.Store(a.now)
+	}
 }

@@ -2,26 +2,30 @@ package bind
 
 import (
 	"errors"
-	"fmt"
 	"net"
-	"net/netip"
 	"syscall"
 
 	"golang.zx2c4.com/wireguard/conn"
 
 	"nexd/internal/logkey"
+	"nexd/key"
 )
 
-// Send writes the packets to a peer's present path ([*Endpoint]) or to a plain
-// address (*conn.StdNetEndpoint). The only error it returns is net.ErrClosed:
-// what the system says about single packets is counted and is loss, as with
-// any UDP packet. Without a path handshake messages wait, others are dropped.
+// Send writes the packets by a peer's present route ([*Endpoint]), back to
+// where a relay's packet came from, or to a plain address
+// (*conn.StdNetEndpoint). The only error it returns is net.ErrClosed: what the
+// system says about single packets is counted and is loss, as with any UDP
+// packet. Without a path handshake messages wait, others are dropped.
 func (b *Bind) Send(bufs [][]byte, ep conn.Endpoint) error {
 	switch e := ep.(type) {
 	case *Endpoint:
 		return b.sendToPeer(bufs, e)
 	case *conn.StdNetEndpoint:
-		return b.settle(b.transmit(bufs, e, nil), len(bufs))
+		_, err := b.sendDirect(bufs, total(bufs), e, nil)
+		return err
+	case *relayEndpoint:
+		_, err := b.sendRelay(e.relay, e.key, bufs)
+		return err
 	}
 	return conn.ErrWrongEndpointType
 }
@@ -33,75 +37,108 @@ func (b *Bind) sendToPeer(bufs [][]byte, e *Endpoint) error {
 			return nil
 		}
 	}
-	p := e.path.Load()
-	if p != nil && len(bufs) == 1 && isHandshake(bufs[0]) { // WireGuard sends these alone
-		p = e.remember(bufs[0], b.since())
+	if len(bufs) == 1 && isHandshake(bufs[0]) { // WireGuard sends these alone
+		return b.sendHandshake(bufs, e)
 	}
-	if p == nil {
-		if p = b.withoutPath(bufs, e); p == nil {
-			return nil
+	r := e.route.Load()
+	if r == nil {
+		b.count.noPath.Add(uint64(len(bufs)))
+		b.cfg.OnNoPath(e.key)
+		return nil
+	}
+	if h := e.confirms.Load(); h != nil {
+		b.repeats.keep(h, bufs)
+	}
+	size := total(bufs)
+	twice := false
+	if r.both {
+		if twice = r.take(size); twice {
+			b.count.doubled.Add(uint64(len(bufs)))
+		} else {
+			b.count.notDoubled.Add(uint64(len(bufs)))
 		}
 	}
-	return b.sendOver(p, bufs, e)
+	return b.sendOver(r, e, bufs, size, twice)
 }
 
-// sendOver sends to a peer over one of its paths.
-func (b *Bind) sendOver(p *path, bufs [][]byte, e *Endpoint) error {
-	if err := b.transmit(bufs, p.to, p); err != nil {
-		return b.settle(err, len(bufs))
-	}
-	size := 0
-	for _, buf := range bufs {
-		size += len(buf)
-	}
-	e.lastSent.Store(b.since())
-	e.txBytes.Add(uint64(size))
-	return nil
-}
-
-// withoutPath keeps what is worth keeping and counts the rest. It returns the
-// path that appeared meanwhile, in which case nothing was kept.
-func (b *Bind) withoutPath(bufs [][]byte, e *Endpoint) *path {
-	now := b.since()
-	for _, buf := range bufs {
-		if !isHandshake(buf) {
-			b.count.noPath.Add(1)
-			continue
-		}
-		p, replaced := e.hold(buf, now)
-		if p != nil {
-			return p
-		}
+// sendHandshake sends a handshake message over all of the route and has it
+// repeated, or keeps it until there is a path.
+func (b *Bind) sendHandshake(bufs [][]byte, e *Endpoint) error {
+	h := newHandshake(e, bufs[0], b.since())
+	e.mu.Lock()
+	r := e.route.Load()
+	h.waits = r == nil
+	old := e.newest
+	inVain := old != nil && old.waits
+	e.newest = h
+	e.mu.Unlock()
+	b.repeats.drop(old)
+	if r == nil {
 		b.count.held.Add(1)
-		if replaced {
+		if inVain {
 			b.count.expired.Add(1)
 		}
+		b.cfg.OnNoPath(e.key)
+		return nil
 	}
-	b.cfg.OnNoPath(e.key)
+	b.repeats.start(h)
+	return b.sendOver(r, e, bufs, len(bufs[0]), r.spare != nil)
+}
+
+// repeat sends packets again, over the whole route of now.
+func (b *Bind) repeat(h *handshake, packets [][]byte) {
+	r := h.peer.route.Load()
+	if r == nil {
+		return // a new route takes the message along
+	}
+	b.count.repeated.Add(uint64(len(packets)))
+	_ = b.sendOver(r, h.peer, packets, total(packets), r.spare != nil)
+}
+
+// sendOver sends over a route's path, and over its spare where twice.
+func (b *Bind) sendOver(r *route, e *Endpoint, bufs [][]byte, size int, twice bool) error {
+	sent, err := b.sendVia(r.path, e.key, bufs, size)
+	if twice {
+		again, spareErr := b.sendVia(r.spare, e.key, bufs, size)
+		sent = sent || again
+		err = errors.Join(err, spareErr)
+	}
+	if sent {
+		e.noteSent(b.since(), size)
+	}
+	if err != nil {
+		return net.ErrClosed
+	}
 	return nil
 }
 
-// WriteSTUN sends one datagram from the same socket and returns what the
-// system said. It returns net.ErrClosed while the socket is not open.
-func (b *Bind) WriteSTUN(pkt []byte, to netip.AddrPort) error {
-	to = unmap(to)
-	if !usable(to) {
-		return fmt.Errorf("send to %s: %w", to, syscall.EDESTADDRREQ)
+// sendVia sends to a peer by one way and reports whether anything left. The
+// error is net.ErrClosed or nil.
+func (b *Bind) sendVia(w *way, peer key.Public, bufs [][]byte, size int) (sent bool, err error) {
+	if w.relay != 0 {
+		return b.sendRelay(w.relay, peer, bufs)
 	}
-	if !b.open.Load() {
-		return net.ErrClosed
+	return b.sendDirect(bufs, size, w.to, w)
+}
+
+// sendDirect sends WireGuard's packets to an address. w may be nil.
+func (b *Bind) sendDirect(bufs [][]byte, size int, to *conn.StdNetEndpoint, w *way) (sent bool, err error) {
+	if err := b.transmit(bufs, to, w); err != nil {
+		return false, b.settle(err, len(bufs))
 	}
-	if err := b.transmit([][]byte{pkt}, &conn.StdNetEndpoint{AddrPort: to}, nil); err != nil {
-		return fmt.Errorf("send to %s: %w", to, err)
+	class := directClass(to.AddrPort)
+	if w != nil {
+		class = w.class
 	}
-	return nil
+	b.count.tx[class].add(len(bufs), size)
+	return true, nil
 }
 
 // transmit writes to the socket, twice where a second try can help: without
 // the cached source address when the host may have lost it, and packet by
-// packet when the system refuses them as a batch. p may be nil.
-func (b *Bind) transmit(bufs [][]byte, to *conn.StdNetEndpoint, p *path) error {
-	if p != nil && len(bufs) > 1 && p.single.Load() {
+// packet when the system refuses them as a batch. w may be nil.
+func (b *Bind) transmit(bufs [][]byte, to *conn.StdNetEndpoint, w *way) error {
+	if w != nil && len(bufs) > 1 && w.single.Load() {
 		return b.transmitEach(bufs, to)
 	}
 	err := b.write(bufs, to)
@@ -115,8 +152,8 @@ func (b *Bind) transmit(bufs [][]byte, to *conn.StdNetEndpoint, p *path) error {
 		}
 	}
 	if len(bufs) > 1 && (errors.Is(err, syscall.EINVAL) || errors.Is(err, syscall.EMSGSIZE)) {
-		if err = b.transmitEach(bufs, to); err == nil && p != nil {
-			p.single.Store(true)
+		if err = b.transmitEach(bufs, to); err == nil && w != nil {
+			w.single.Store(true)
 		}
 	}
 	return err
@@ -134,9 +171,12 @@ func (b *Bind) transmitEach(bufs [][]byte, to *conn.StdNetEndpoint) error {
 	return first
 }
 
-// write is one send of the inner socket. That it had to give up UDP
-// segmentation on the way is news, not an error.
+// write is one send of the socket that is for the address. That the inner
+// socket had to give up UDP segmentation on the way is news, not an error.
 func (b *Bind) write(bufs [][]byte, to *conn.StdNetEndpoint) error {
+	if x := b.extras.at(to.AddrPort); x != nil {
+		return x.write(bufs)
+	}
 	err := b.inner.Send(bufs, to)
 	var noGSO conn.ErrUDPGSODisabled
 	if errors.As(err, &noGSO) {
@@ -155,7 +195,7 @@ func (b *Bind) settle(err error, packets int) error {
 	if err == nil {
 		return nil
 	}
-	if errors.Is(err, net.ErrClosed) {
+	if errors.Is(err, net.ErrClosed) && !b.open.Load() {
 		return net.ErrClosed
 	}
 	if first := b.count.sendError(err, packets); first {
@@ -173,4 +213,12 @@ func sourceMayBeGone(err error) bool {
 		}
 	}
 	return false
+}
+
+// total is the size of packets in bytes.
+func total(packets [][]byte) (size int) {
+	for _, p := range packets {
+		size += len(p)
+	}
+	return size
 }

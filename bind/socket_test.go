@@ -118,7 +118,7 @@ func TestBothFamiliesOnOnePort(t *testing.T) {
 		if v6 && !hasIPv6() {
 			t.Skip("no IPv6 here")
 		}
-		a.SetPath(peer, loopback(b, v6))
+		setPath(a, peer, loopback(b, v6))
 		if err := a.Send([][]byte{transport(7)}, ep); err != nil {
 			t.Fatal(err)
 		}
@@ -147,7 +147,7 @@ func TestSortsWhatArrives(t *testing.T) {
 	defer c.Close()
 	from := c.LocalAddr().(*net.UDPAddr).AddrPort()
 	peer := newPeer()
-	b.SetPath(peer, from)
+	setPath(b, peer, from)
 	for i := range rounds {
 		for _, pkt := range [][]byte{stunMessage(8), {1}, bytes.Repeat([]byte{0xC1}, 100), bytes.Repeat([]byte{0x55}, 1400), transport(byte(i))} {
 			if _, err := c.Write(pkt); err != nil {
@@ -181,7 +181,7 @@ func TestForeignSourceIsNotThePeers(t *testing.T) {
 	reading(t, a)
 	in := reading(t, b)
 	peer := newPeer()
-	b.SetPath(peer, here) // not where a is
+	setPath(b, peer, here) // not where a is
 	plain, err := a.ParseEndpoint(loopback(b, false).String())
 	if err != nil {
 		t.Fatal(err)
@@ -245,7 +245,7 @@ func TestReopenKeepsPortAndPaths(t *testing.T) {
 		t.Errorf("opened twice: %v", err)
 	}
 	peer := newPeer()
-	a.SetPath(peer, loopback(b, false))
+	setPath(a, peer, loopback(b, false))
 	if err := a.Close(); err != nil {
 		t.Fatal(err)
 	}
@@ -347,7 +347,7 @@ func TestSortingAllocatesNothing(t *testing.T) {
 			heard++
 		}
 	}}, &fakeSocket{})
-	b.SetPath(peer, here)
+	setPath(b, peer, here)
 	r := &receiver{bind: b}
 	const n = 128
 	bufs, sizes, eps := make([][]byte, n), make([]int, n), make([]conn.Endpoint, n)

@@ -10,6 +10,8 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"golang.zx2c4.com/wireguard/conn"
 
@@ -38,12 +40,12 @@ func TestHandshakeWaitsForThePath(t *testing.T) {
 	if len(asked) != 3 || asked[0] != peer {
 		t.Errorf("asked %d times for a path, want 3", len(asked))
 	}
-	b.SetPath(peer, here)
+	setPath(b, peer, here)
 	if got := f.take(); len(got) != 1 || !bytes.Equal(got[0], initiation(4)) {
 		t.Fatalf("the path brought %d packets, want the newest initiation", len(got))
 	}
-	b.SetPath(peer, netip.AddrPort{})
-	b.SetPath(peer, netip.AddrPort{})
+	setPath(b, peer, netip.AddrPort{})
+	setPath(b, peer, netip.AddrPort{})
 	if got := f.take(); len(got) != 0 {
 		t.Errorf("%d packets sent without a path", len(got))
 	}
@@ -54,17 +56,25 @@ func TestHandshakeWaitsForThePath(t *testing.T) {
 }
 
 func TestHeldMessageGetsOld(t *testing.T) {
-	e := &Endpoint{}
-	p := &path{to: &conn.StdNetEndpoint{AddrPort: here}}
-	e.hold(initiation(1), 1)
-	if msg, _, expired := e.setPath(p, 1+int64(holdFor)+1); msg != nil || !expired {
-		t.Error("a message older than 4 s was sent")
-	}
-	e.path.Store(nil)
-	e.hold(initiation(2), 1)
-	if msg, waited, expired := e.setPath(p, 1+int64(holdFor)); msg == nil || !waited || expired {
-		t.Error("a fresh message was not sent")
-	}
+	synctest.Test(t, func(t *testing.T) {
+		f := &fakeSocket{}
+		b := opened(t, f, Config{})
+		peer := newPeer()
+		ep := peerEndpoint(t, b, peer)
+		b.Send([][]byte{initiation(1)}, ep)
+		time.Sleep(holdFor + time.Millisecond)
+		setPath(b, peer, here)
+		if got := f.take(); len(got) != 0 || b.Stats().Expired != 1 {
+			t.Errorf("a message older than 4 s was sent: %d", len(got))
+		}
+		setPath(b, peer, netip.AddrPort{})
+		b.Send([][]byte{initiation(2)}, ep)
+		time.Sleep(holdFor - time.Millisecond)
+		setPath(b, peer, here)
+		if got := f.take(); len(got) != 1 || b.Stats().Flushed != 1 {
+			t.Errorf("a fresh message was not sent: %d", len(got))
+		}
+	})
 }
 
 // A peer that comes back from another address sends an initiation before its
@@ -74,48 +84,52 @@ func TestUnansweredHandshakeFollowsThePath(t *testing.T) {
 	b := opened(t, f, Config{})
 	peer := newPeer()
 	ep := peerEndpoint(t, b, peer)
-	b.SetPath(peer, here)
+	setPath(b, peer, here)
 	for _, bufs := range [][][]byte{{initiation(1)}, {transport(2)}} {
 		if err := b.Send(bufs, ep); err != nil {
 			t.Fatal(err)
 		}
 	}
 	f.take()
-	b.SetPath(peer, there)
+	setPath(b, peer, there)
 	if got := f.take(); len(got) != 1 || !bytes.Equal(got[0], initiation(1)) {
 		t.Fatalf("the new path brought %d packets, want the initiation", len(got))
 	}
-	b.SetPath(peer, there)
+	setPath(b, peer, there)
 	if got := f.take(); len(got) != 0 {
 		t.Error("the same path brought the message again")
 	}
 	// By way of no path at all.
-	b.SetPath(peer, netip.AddrPort{})
-	b.SetPath(peer, here)
+	setPath(b, peer, netip.AddrPort{})
+	setPath(b, peer, here)
 	if got := f.take(); len(got) != 1 {
 		t.Errorf("the path after none brought %d packets, want the initiation", len(got))
 	}
-	if s := b.Stats(); s.Repeated != 2 || s.Held != 0 || s.Flushed != 0 {
+	if s := b.Stats(); s.Moved != 2 || s.Held != 0 || s.Flushed != 0 {
 		t.Errorf("counters %+v", s)
 	}
-	// Once something was received there is nothing to repeat.
-	b.lookup(peer).lastReceived.Store(b.since() + 1)
-	b.SetPath(peer, there)
+	// Once it was answered there is nothing to repeat.
+	b.repeats.heard(message(2, 92, 0))
+	setPath(b, peer, there)
 	if got := f.take(); len(got) != 0 {
 		t.Error("an answered message was repeated")
 	}
 }
 
 func TestUnansweredHandshakeGetsOld(t *testing.T) {
-	e := &Endpoint{}
-	p := &path{to: &conn.StdNetEndpoint{AddrPort: here}}
-	e.path.Store(p)
-	if e.remember(initiation(1), 1) != p {
-		t.Fatal("not the path")
-	}
-	if msg, _, expired := e.setPath(p, 1+int64(holdFor)+1); msg != nil || expired {
-		t.Error("a message older than 4 s was repeated, or counted as one that waited")
-	}
+	synctest.Test(t, func(t *testing.T) {
+		f := &fakeSocket{}
+		b := opened(t, f, Config{})
+		peer := newPeer()
+		setPath(b, peer, here)
+		b.Send([][]byte{initiation(1)}, peerEndpoint(t, b, peer))
+		time.Sleep(holdFor + time.Millisecond)
+		f.take()
+		setPath(b, peer, there)
+		if got := f.take(); len(got) != 0 || b.Stats().Expired != 0 {
+			t.Error("a message older than 4 s was sent, or counted as one that waited")
+		}
+	})
 }
 
 func TestPathIsTheEndpointsAddress(t *testing.T) {
@@ -128,7 +142,7 @@ func TestPathIsTheEndpointsAddress(t *testing.T) {
 	if ep.DstIP().IsValid() {
 		t.Error("an address without a path")
 	}
-	b.SetPath(peer, netip.MustParseAddrPort("[::ffff:192.0.2.1]:1000"))
+	setPath(b, peer, netip.MustParseAddrPort("[::ffff:192.0.2.1]:1000"))
 	if got := ep.DstIP(); got != here.Addr() {
 		t.Errorf("address %s, want %s", got, here.Addr())
 	}
@@ -140,7 +154,7 @@ func TestPathIsTheEndpointsAddress(t *testing.T) {
 		t.Errorf("text %s", got)
 	}
 	for _, bad := range []string{"0.0.0.0:1", "[::]:1", "224.0.0.1:1", "192.0.2.1:0"} {
-		b.SetPath(peer, netip.MustParseAddrPort(bad))
+		setPath(b, peer, netip.MustParseAddrPort(bad))
 		if got := b.Path(peer); got.IsValid() {
 			t.Errorf("path %s taken from %s", got, bad)
 		}
@@ -165,7 +179,7 @@ func TestForgottenPeer(t *testing.T) {
 	b := opened(t, f, Config{})
 	peer := newPeer()
 	old := peerEndpoint(t, b, peer)
-	b.SetPath(peer, here)
+	setPath(b, peer, here)
 	b.Forget(peer)
 	if err := b.Send([][]byte{transport(1)}, old); err != nil || len(f.take()) != 0 {
 		t.Error("a packet to a forgotten peer was sent")
@@ -173,7 +187,7 @@ func TestForgottenPeer(t *testing.T) {
 	if len(*b.table.Load()) != 0 || len(b.peers) != 0 {
 		t.Error("something was kept of a forgotten peer")
 	}
-	b.SetPath(peer, there)
+	setPath(b, peer, there)
 	if err := b.Send([][]byte{transport(2)}, old); err != nil || len(f.take()) != 1 {
 		t.Error("the old endpoint does not lead to the peer that came back")
 	}
@@ -183,17 +197,17 @@ func TestForgottenPeer(t *testing.T) {
 func TestTwoPeersClaimOneAddress(t *testing.T) {
 	b := opened(t, &fakeSocket{}, Config{})
 	first, second := newPeer(), newPeer()
-	b.SetPath(first, here)
-	b.SetPath(second, here)
+	setPath(b, first, here)
+	setPath(b, second, here)
 	owner := func() key.Public { return (*b.table.Load())[here].Peer() }
 	if owner() != second {
 		t.Error("the newer claim does not count")
 	}
-	b.SetPath(second, there)
+	setPath(b, second, there)
 	if owner() != first {
 		t.Error("the older claim did not come back")
 	}
-	b.SetPath(first, netip.AddrPort{})
+	setPath(b, first, netip.AddrPort{})
 	if len(*b.table.Load()) != 1 {
 		t.Error("an address without a peer was kept")
 	}
@@ -217,7 +231,7 @@ func TestErrorsOfTheSystemAreLoss(t *testing.T) {
 		}}
 		b := opened(t, f, Config{})
 		peer := newPeer()
-		b.SetPath(peer, here)
+		setPath(b, peer, here)
 		plain := &conn.StdNetEndpoint{AddrPort: here}
 		for _, ep := range []conn.Endpoint{peerEndpoint(t, b, peer), plain} {
 			if err := b.Send([][]byte{transport(1)}, ep); err != nil {
@@ -247,7 +261,7 @@ func TestRefusedBatchGoesOneByOne(t *testing.T) {
 	}}
 	b := opened(t, f, Config{})
 	peer := newPeer()
-	b.SetPath(peer, here)
+	setPath(b, peer, here)
 	ep := peerEndpoint(t, b, peer)
 	for range 3 {
 		if err := b.Send([][]byte{transport(1), transport(2)}, ep); err != nil {
@@ -260,7 +274,7 @@ func TestRefusedBatchGoesOneByOne(t *testing.T) {
 	if batches != 1 {
 		t.Errorf("the path was tried with %d batches, want 1", batches)
 	}
-	b.SetPath(peer, there)
+	setPath(b, peer, there)
 	b.Send([][]byte{transport(1), transport(2)}, ep)
 	if batches != 2 {
 		t.Error("a new path is not tried with a batch")
@@ -282,7 +296,7 @@ func TestClosedSocket(t *testing.T) {
 		t.Errorf("before Open: %v", err)
 	}
 	peer := newPeer()
-	b.SetPath(peer, here)
+	setPath(b, peer, here)
 	if _, _, err := b.Open(0); err != nil {
 		t.Fatal(err)
 	}
@@ -306,7 +320,7 @@ func TestEverythingAtOnce(t *testing.T) {
 		ep := peerEndpoint(t, b, peer)
 		wg.Go(func() {
 			for n := range 500 {
-				b.SetPath(peer, netip.AddrPortFrom(here.Addr(), uint16(n%5)))
+				setPath(b, peer, netip.AddrPortFrom(here.Addr(), uint16(n%5)))
 			}
 		})
 		wg.Go(func() {

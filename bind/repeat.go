@@ -1,0 +1,247 @@
+package bind
+
+import (
+	"bytes"
+	"encoding/binary"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// holdFor is how long a handshake message waits for its peer's path, and how
+// long one that was not answered is sent over new paths. After five seconds
+// WireGuard makes a new one anyway.
+const holdFor = 4 * time.Second
+
+// repeatAfter says when a handshake message that was not answered is sent
+// again, counted from the first time: one that was lost costs 150 ms.
+var repeatAfter = [...]time.Duration{150 * time.Millisecond, 350 * time.Millisecond, 750 * time.Millisecond, 1500 * time.Millisecond}
+
+const (
+	// crossFor is how long our initiation stands against one of the peer that
+	// crosses it. It ends before the peer's third repeat, which is then heard
+	// if ours does not get through.
+	crossFor = 600 * time.Millisecond
+	// confirmFor is how long the first packets of a session are kept, and
+	// confirmGap how soon after them a response is a repeated one.
+	confirmFor = 2 * time.Second
+	confirmGap = 100 * time.Millisecond
+	// confirmBytes bounds what is kept of those packets.
+	confirmBytes = 4096
+)
+
+// handshake is WireGuard's newest handshake message to a peer.
+type handshake struct {
+	peer    *Endpoint
+	message []byte // a copy; never changes
+	index   uint32 // the number we gave the session: all answers bear it
+	made    int64  // nanoseconds after Bind.epoch
+
+	waits bool // for a path; guarded by peer.mu
+
+	// The fields below are guarded by repeats.mu.
+	sent      int64 // first; 0 not yet
+	step      int   // repeats done
+	timer     *time.Timer
+	answer    bool     // one came
+	over      bool     // nothing more happens to it
+	remote    uint32   // the number the peer gave the session
+	confirm   [][]byte // our first packets in it
+	confirmAt int64    // when they were sent
+}
+
+func newHandshake(e *Endpoint, message []byte, now int64) *handshake {
+	return &handshake{peer: e, message: bytes.Clone(message), index: binary.LittleEndian.Uint32(message[4:]), made: now}
+}
+
+func (h *handshake) initiation() bool { return h.message[0] == typeInitiation }
+
+// repeats sends handshake messages again until they are answered:
+//
+//	           start            answer
+//	made ─▶ sent, repeated ───────────────▶ answered (an initiation by a response:
+//	              │ 4 s, or a newer one          our first packets are kept 2 s)
+//	              ▼
+//	            over
+//
+// Answers are known by the number in them, so neither an older session's
+// packets nor the address they come from matter. Each message has one timer;
+// at rest there is nothing.
+type repeats struct {
+	send  func(h *handshake, packets [][]byte) // over the peer's route of now
+	since func() int64
+
+	pending atomic.Int32 // entries of byIndex
+
+	mu      sync.Mutex // guards the fields below
+	byIndex map[uint32]*handshake
+	closed  bool
+	running sync.WaitGroup // sends of timers
+}
+
+// start begins to repeat a message that is being sent for the first time.
+func (r *repeats) start(h *handshake) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.closed || h.over || h.sent != 0 {
+		return
+	}
+	if other := r.byIndex[h.index]; other != nil {
+		r.endLocked(other)
+	}
+	h.sent = r.since()
+	r.byIndex[h.index] = h
+	r.pending.Store(int32(len(r.byIndex)))
+	h.timer = time.AfterFunc(repeatAfter[0], func() { r.fire(h) })
+}
+
+// fire is called by the message's timer.
+func (r *repeats) fire(h *handshake) {
+	r.mu.Lock()
+	if r.closed || h.over || h.answer || h.step == len(repeatAfter) {
+		r.endLocked(h)
+		r.mu.Unlock()
+		return
+	}
+	h.step++
+	next := holdFor
+	if h.step < len(repeatAfter) {
+		next = repeatAfter[h.step]
+	}
+	h.timer.Reset(next - repeatAfter[h.step-1])
+	r.running.Add(1)
+	r.mu.Unlock()
+	defer r.running.Done()
+	r.send(h, [][]byte{h.message})
+}
+
+// drop forgets a message: a newer one took its place, or its peer left. nil is allowed.
+func (r *repeats) drop(h *handshake) {
+	if h == nil {
+		return
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.endLocked(h)
+}
+
+func (r *repeats) endLocked(h *handshake) {
+	h.over, h.confirm = true, nil
+	h.peer.confirms.CompareAndSwap(h, nil)
+	if h.timer != nil {
+		h.timer.Stop()
+	}
+	if r.byIndex[h.index] == h {
+		delete(r.byIndex, h.index)
+		r.pending.Store(int32(len(r.byIndex)))
+	}
+}
+
+// answered reports whether an answer to a message came.
+func (r *repeats) answered(h *handshake) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return h.answer
+}
+
+// heard is told of a received response, cookie reply or transport packet.
+func (r *repeats) heard(pkt []byte) {
+	kind, index := pkt[0], answers(pkt)
+	r.mu.Lock()
+	h := r.byIndex[index]
+	if h == nil || r.closed {
+		r.mu.Unlock()
+		return
+	}
+	if h.answer {
+		again := r.confirmLocked(h, kind)
+		r.mu.Unlock()
+		if again != nil {
+			go func() {
+				defer r.running.Done()
+				r.send(h, again)
+			}()
+		}
+		return
+	}
+	defer r.mu.Unlock()
+	h.answer = true
+	if !h.initiation() || kind != typeResponse {
+		r.endLocked(h)
+		return
+	}
+	h.remote = binary.LittleEndian.Uint32(pkt[4:])
+	h.peer.confirms.Store(h)
+	h.timer.Reset(confirmFor)
+}
+
+// answers returns the number an answer bears.
+func answers(pkt []byte) uint32 {
+	if pkt[0] == typeResponse {
+		return binary.LittleEndian.Uint32(pkt[8:])
+	}
+	return binary.LittleEndian.Uint32(pkt[4:])
+}
+
+// keep copies the first packets of the session that h began. Until one arrives
+// the peer may not send in it.
+func (r *repeats) keep(h *handshake, packets [][]byte) {
+	if len(packets[0]) < minWireGuard || packets[0][0] != typeTransport {
+		return
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if h.over || h.confirm != nil || binary.LittleEndian.Uint32(packets[0][4:]) != h.remote {
+		return
+	}
+	size := 0
+	for _, p := range packets {
+		if size += len(p); size > confirmBytes {
+			break
+		}
+		h.confirm = append(h.confirm, slices.Clip(bytes.Clone(p))) // sends write behind the end
+	}
+	h.confirmAt = r.since()
+	h.peer.confirms.CompareAndSwap(h, nil)
+}
+
+// confirmLocked returns the packets to send again when a response came a
+// second time: they were lost, or are on their way. The caller sends them and
+// then calls running.Done.
+func (r *repeats) confirmLocked(h *handshake, kind byte) [][]byte {
+	now := r.since()
+	if kind != typeResponse || h.confirm == nil || now-h.confirmAt < int64(confirmGap) {
+		return nil
+	}
+	h.confirmAt = now
+	r.running.Add(1)
+	return h.confirm
+}
+
+// crosses reports whether a peer's initiation crosses ours and has to give
+// way. WireGuard would take it and forget its own, on both sides: no session
+// for five seconds. Both sides see both messages, and the greater one counts.
+func (r *repeats) crosses(h *handshake, theirs []byte) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return h != nil && h.sent != 0 && !h.answer && !h.over && h.initiation() &&
+		r.since()-h.sent < int64(crossFor) && bytes.Compare(h.message, theirs) > 0
+}
+
+// open allows messages to be repeated.
+func (r *repeats) open() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.closed = false
+}
+
+// close ends all repeats. The caller closes the socket and then waits for running.
+func (r *repeats) close() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.closed = true
+	for _, h := range r.byIndex {
+		r.endLocked(h)
+	}
+}
