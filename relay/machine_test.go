@@ -102,7 +102,7 @@ func TestMachineLooksWhileBusy(t *testing.T) {
 	c := newClocked().connect(t)
 	c.rtt = 20 * time.Millisecond
 	c.now = c.now.Add(time.Second)
-	c.sent, c.heard = c.now.Add(-10*time.Millisecond), c.now // an answer came last
+	c.sent, c.heard = c.now.Add(-10*time.Millisecond), c.now                                         // an answer came last
 	out, took := c.run(t, time.Hour, func(c *clocked) { c.sent = c.now.Add(90 * time.Millisecond) }) // until the next tick
 	if out.event != evLost || took > 1500*time.Millisecond {
 		t.Errorf("%+v after %s", out, took)

@@ -10,7 +10,6 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -67,8 +66,11 @@ type Pool struct {
 	// For the data path: replaced, never changed.
 	byNumber atomic.Pointer[[]*member] // index 0: none; a number's member is there for ever
 	byAddr   atomic.Pointer[map[netip.AddrPort]*member]
-	homes    atomic.Pointer[[]string]
+	chosen   atomic.Pointer[chosen]
 	count    poolCounters
+
+	onDemand    time.Duration // as the constant; tests are shorter
+	maxSessions int
 
 	kick    chan struct{}
 	answers chan probeAnswer
@@ -76,9 +78,11 @@ type Pool struct {
 	woken   atomic.Bool
 	changed atomic.Bool // something to tell OnChange
 
-	mu   sync.Mutex // guards list and what members say it guards
-	list []*member  // of the newest SetRelays, in its order
-	byID map[string]*member
+	mu      sync.Mutex // guards the fields below, and what members say it guards
+	list    []*member  // of the newest SetRelays, in its order
+	byID    map[string]*member
+	live    map[*Client]struct{}
+	retired ClientStats // of those that have ended
 }
 
 // PoolStatus is how a node stands with one relay of its list.
@@ -129,11 +133,11 @@ func NewPool(cfg PoolConfig) (*Pool, error) {
 	}
 	p := &Pool{
 		cfg: cfg, log: cfg.Log, kick: make(chan struct{}, 1), answers: make(chan probeAnswer, 64),
-		byID: map[string]*member{},
+		byID: map[string]*member{}, onDemand: onDemand, maxSessions: maxSessions, live: map[*Client]struct{}{},
 	}
 	p.byNumber.Store(&[]*member{nil})
 	p.byAddr.Store(&map[netip.AddrPort]*member{})
-	p.homes.Store(&[]string{})
+	p.chosen.Store(&chosen{})
 	return p, nil
 }
 
@@ -146,9 +150,10 @@ func (p *Pool) SetRelays(list []Info) {
 	var errs []error
 	p.mu.Lock()
 	next := make([]*member, 0, len(list))
+	seen := map[*member]bool{}
 	for _, info := range list {
 		m, err := p.memberOf(info)
-		if err == nil && slices.Contains(next, m) {
+		if err == nil && seen[m] {
 			err = fmt.Errorf("relay %s is in the list twice", info.ID)
 		}
 		if err != nil {
@@ -156,10 +161,11 @@ func (p *Pool) SetRelays(list []Info) {
 			continue
 		}
 		next = append(next, m)
+		seen[m] = true
 		m.set(info)
 	}
 	for _, m := range p.list {
-		if !slices.Contains(next, m) {
+		if !seen[m] {
 			m.info.Store(nil)
 		}
 	}
@@ -213,7 +219,3 @@ func (p *Pool) nudge() {
 	default:
 	}
 }
-
-// Homes returns the ids to publish: of the home, then of the standby. It is
-// empty until the first session.
-func (p *Pool) Homes() []string { return append([]string(nil), *p.homes.Load()...) }

@@ -15,11 +15,11 @@ import (
 type member struct {
 	id     string
 	number uint16
-	info   atomic.Pointer[Info]   // as in the list; nil: not in it. Replaced, never changed.
-	client atomic.Pointer[Client] // nil: no session is wanted. Run sets it.
-	used   atomic.Int64           // UnixNano: when a session was last wanted
-	nonce  atomic.Uint64          // of the question under way, see probe; 0: none
-	udp    atomic.Pointer[netip.AddrPort]
+	info   atomic.Pointer[Info]    // as in the list; nil: not in it. Replaced, never changed.
+	client atomic.Pointer[Client]  // nil: no session is wanted. Run sets it.
+	used   atomic.Int64            // UnixNano: when a session was last wanted
+	nonce  atomic.Uint64           // of the question under way, see probe; 0: none
+	known  atomic.Pointer[measure] // nil: not measured
 
 	probed, dialed []netip.AddrPort // Pool.mu guards: where answers to questions and to the client come from
 }
@@ -38,7 +38,7 @@ func (p *Pool) memberOf(info Info) (*member, error) {
 	}
 	m := &member{id: info.ID, number: uint16(len(all))}
 	p.byID[info.ID] = m
-	next := append(slices.Clone(all), m)
+	next := append(all, m) // who reads all does not look behind its end
 	p.byNumber.Store(&next)
 	return m, nil
 }
