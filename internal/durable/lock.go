@@ -25,6 +25,9 @@ func (e *LockedError) Error() string {
 	return fmt.Sprintf("state directory %s is in use by another process", e.Dir)
 }
 
+// Hint says what to do.
+func (e *LockedError) Hint() string { return "stop it, or give this one its own --state-dir" }
+
 // Lock makes the directory, mode 0700, when it is missing, and keeps others who
 // lock the same name out until the file is closed, which then holds this
 // process's id. The system gives the lock back when the process dies; the file
