@@ -28,8 +28,11 @@ func (s *Service) createRegKey(ctx context.Context, in *regKeyInput) (*regKeyOut
 		return nil, err
 	}
 	now := time.Now()
+	if r.Role == controlapi.RoleRelay && (r.Ephemeral || r.Reclaim || len(r.Tags) > 0) {
+		return nil, invalid("a key for relays makes no devices: leave ephemeral, reclaim and tags out")
+	}
 	k := store.RegKey{
-		ID: store.NewID("key"), Description: printable(r.Description), SingleUse: r.SingleUse, Ephemeral: r.Ephemeral,
+		ID: store.NewID("key"), Description: printable(r.Description), Role: r.Role, SingleUse: r.SingleUse, Ephemeral: r.Ephemeral,
 		Reclaim: r.Reclaim, Tags: canonicalTags(r.Tags), Created: now,
 	}
 	switch {
@@ -75,7 +78,7 @@ func (s *Service) deleteRegKey(ctx context.Context, in *regKeyPath) (*struct{}, 
 
 func regKeyInfo(k store.RegKey) controlapi.RegKeyInfo {
 	return controlapi.RegKeyInfo{
-		ID: k.ID, Description: k.Description, SingleUse: k.SingleUse, Ephemeral: k.Ephemeral, Reclaim: k.Reclaim,
+		ID: k.ID, Description: k.Description, Role: k.Role, SingleUse: k.SingleUse, Ephemeral: k.Ephemeral, Reclaim: k.Reclaim,
 		Tags: append([]string{}, k.Tags...), Created: utc(k.Created), Expires: utc(k.Expires), LastUsed: utc(k.LastUsed), Uses: k.Uses,
 	}
 }
@@ -139,7 +142,7 @@ func (s *Service) updateDevice(ctx context.Context, in *deviceUpdateInput) (*dev
 }
 
 func (s *Service) deleteDevice(ctx context.Context, in *devicePath) (*struct{}, error) {
-	d, _, err := s.store.DeleteDevice(ctx, s.hub.network.ID, in.Device, time.Now().Add(s.cfg.Quarantine), nil)
+	d, _, err := s.store.DeleteDevice(ctx, s.hub.network.ID, in.Device, s.deletion(time.Now()), nil)
 	if err != nil {
 		return nil, s.deviceProblem(in.Device, "delete device", err)
 	}

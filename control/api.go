@@ -19,6 +19,7 @@ import (
 const (
 	maxJoinBody   = 8 << 10
 	maxSignalBody = 8 << 10
+	maxHomesBody  = 1 << 10
 	maxAdminBody  = 32 << 10
 	maxAnyBody    = 64 << 10
 )
@@ -32,12 +33,14 @@ func (s *Service) newAPI(mux *http.ServeMux) huma.API {
 	cfg.Servers = []*huma.Server{{URL: s.url}}
 	cfg.Components.SecuritySchemes = map[string]*huma.SecurityScheme{
 		schemeDevice: {Type: "http", Scheme: "bearer", Description: "credential a device got when it joined"},
+		schemeRelay:  {Type: "http", Scheme: "bearer", Description: "credential a relay got when it joined"},
 		schemeAdmin:  {Type: "http", Scheme: "bearer", Description: "token in admin.json"},
 	}
 	api := humago.New(mux, cfg)
 
 	anyone, joining := operation{}, operation{before: s.limitJoins}
 	device, admin := operation{scheme: schemeDevice, before: s.requireDevice}, operation{scheme: schemeAdmin, before: s.requireAdmin}
+	station := operation{scheme: schemeRelay, before: s.requireRelay}
 	huma.Register(api, joining.of("challenge", http.MethodPost, "/v1/challenge", "Ask for a challenge to answer in a join", 0), s.challenge)
 	huma.Register(api, joining.of("join", http.MethodPost, "/v1/join", "Become a member", maxJoinBody), s.join)
 
@@ -50,6 +53,7 @@ func (s *Service) newAPI(mux *http.ServeMux) huma.API {
 	}}
 	huma.Register(api, watch, s.watch)
 	huma.Register(api, device.of("signal", http.MethodPost, "/v1/signals", "Pass a sealed message to a connected member", maxSignalBody), s.signal)
+	huma.Register(api, device.of("set-homes", http.MethodPut, "/v1/self/relays", "Say which relays the device keeps sessions with", maxHomesBody), s.setHomes)
 	huma.Register(api, device.of("leave", http.MethodDelete, "/v1/self", "Leave the network", 0), s.leave)
 
 	huma.Register(api, admin.of("create-reg-key", http.MethodPost, "/v1/reg-keys", "Make a registration key", maxAdminBody), s.createRegKey)
@@ -60,6 +64,11 @@ func (s *Service) newAPI(mux *http.ServeMux) huma.API {
 	huma.Register(api, admin.of("update-device", http.MethodPatch, "/v1/devices/{device}", "Change a device", maxAdminBody), s.updateDevice)
 	huma.Register(api, admin.of("delete-device", http.MethodDelete, "/v1/devices/{device}", "Delete a device", 0), s.deleteDevice)
 
+	huma.Register(api, joining.of("join-relay", http.MethodPost, "/v1/relays", "Become a relay of the service", maxJoinBody), s.joinRelay)
+	huma.Register(api, station.of("relay-heartbeat", http.MethodPut, "/v1/relays/self", "Report as a relay", maxJoinBody), s.heartbeat)
+	huma.Register(api, admin.of("list-relays", http.MethodGet, "/v1/relays", "List relays", 0), s.listRelays)
+	huma.Register(api, admin.of("delete-relay", http.MethodDelete, "/v1/relays/{relay}", "Delete a relay", 0), s.deleteRelay)
+
 	huma.Register(api, anyone.of("healthz", http.MethodGet, "/healthz", "Is the process alive", 0), s.healthz)
 	huma.Register(api, anyone.of("readyz", http.MethodGet, "/readyz", "Can the service do its work", 0), s.readyz)
 	return api
@@ -67,6 +76,7 @@ func (s *Service) newAPI(mux *http.ServeMux) huma.API {
 
 const (
 	schemeDevice = "device"
+	schemeRelay  = "relay"
 	schemeAdmin  = "admin"
 )
 
@@ -78,7 +88,7 @@ type operation struct {
 
 func (o operation) of(id, method, path, summary string, maxBody int64) huma.Operation {
 	op := huma.Operation{OperationID: id, Method: method, Path: path, Summary: summary, MaxBodyBytes: maxBody}
-	if method == http.MethodDelete {
+	if method == http.MethodDelete || id == "set-homes" {
 		op.DefaultStatus = http.StatusNoContent
 	}
 	if o.scheme != "" {

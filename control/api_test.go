@@ -39,6 +39,7 @@ func (w *world) get(method, path, token string) (*http.Response, string) {
 func TestOpenAPI(t *testing.T) {
 	w := start(t, t.TempDir())
 	a := w.join(wish(w.regKey(controlapi.RegKeyRequest{}), "a"))
+	r := w.joinRelay(relayWish(w.regKey(controlapi.RegKeyRequest{Role: controlapi.RoleRelay}), "r"))
 	_, text := w.get("GET", "/openapi.json", "")
 	var doc struct {
 		OpenAPI string
@@ -56,7 +57,7 @@ func TestOpenAPI(t *testing.T) {
 	}
 	for _, want := range []string{
 		"/v1/challenge", "/v1/join", "/v1/watch", "/v1/signals", "/v1/self", "/v1/reg-keys", "/v1/reg-keys/{id}",
-		"/v1/devices", "/v1/devices/{device}", "/healthz", "/readyz",
+		"/v1/devices", "/v1/devices/{device}", "/v1/self/relays", "/v1/relays", "/v1/relays/self", "/v1/relays/{relay}", "/healthz", "/readyz",
 	} {
 		if doc.Paths[want] == nil {
 			t.Errorf("%s is not described", want)
@@ -73,7 +74,7 @@ func TestOpenAPI(t *testing.T) {
 				if !problems && op.OperationID != "watch" {
 					t.Error("its refusals are not described")
 				}
-				path := strings.NewReplacer("{id}", "key_none", "{device}", "none").Replace(path)
+				path := strings.NewReplacer("{id}", "key_none", "{device}", "none", "{relay}", "none").Replace(path)
 				method := strings.ToUpper(method)
 				if len(op.Security) > 0 {
 					for _, token := range []string{"", "wrong"} {
@@ -87,6 +88,9 @@ func TestOpenAPI(t *testing.T) {
 				token := w.token
 				if len(op.Security) > 0 && op.Security[0]["device"] != nil {
 					token = a.Credential
+				}
+				if len(op.Security) > 0 && op.Security[0]["relay"] != nil {
+					token = r.Credential
 				}
 				switch op.OperationID {
 				case "leave": // tested where a device may go

@@ -93,10 +93,19 @@ func (c *challenger) check(token string, now time.Time) error {
 
 // verify checks the token and the proof of a join request.
 func (c *challenger) verify(r controlapi.JoinRequest, now time.Time) error {
-	if err := c.check(r.Token, now); err != nil {
+	return c.proved(r.Token, r.PublicKey, controlapi.ProofLabel, r.Transcript(), r.Proof, now)
+}
+
+// verifyRelay does the same for a relay's.
+func (c *challenger) verifyRelay(r controlapi.RelayJoinRequest, now time.Time) error {
+	return c.proved(r.Token, r.PublicKey, controlapi.RelayProofLabel, r.Transcript(), r.Proof, now)
+}
+
+func (c *challenger) proved(token string, public key.Public, label string, transcript, proof []byte, now time.Time) error {
+	if err := c.check(token, now); err != nil {
 		return err
 	}
-	if !c.private.VerifyProof(r.PublicKey, controlapi.ProofLabel, r.Transcript(), r.Proof) {
+	if !c.private.VerifyProof(public, label, transcript, proof) {
 		return errProof
 	}
 	return nil

@@ -18,18 +18,22 @@ import (
 // that flag's meaning; the rest have defaults that only tests change.
 type Config struct {
 	Listen      string       // --listen: HTTPS address, host:port; port 0 takes a free one
-	STUNListen  string       // --stun-listen: UDP address; "off" for none
+	STUNListen  string       // --stun-listen: UDP address of STUN and the relay; "off" for none
 	PublicURL   string       // --public-url: how devices reach the service; derived when empty
 	StateDir    string       // --state-dir: database, certificate, admin.json; created 0700
 	DatabaseURL string       // --database-url: "" is SQLite in StateDir/control.db
 	NetworkCIDR netip.Prefix // --network-cidr: IPv4 range of the network; zero is 100.64.0.0/10
 	TLSCert     string       // --tls-cert: PEM chain; with TLSKey, in place of the self-made certificate
 	TLSKey      string       // --tls-key: PEM private key
-	Log         *slog.Logger // nil discards
-	Version     string       // program version, shown in /openapi.json
+	// RelayAddress is --relay-address: what devices are told to send relayed
+	// packets to, with the port of STUNListen; the host they know the service by
+	// when invalid.
+	RelayAddress netip.Addr
+	Log          *slog.Logger // nil discards
+	Version      string       // program version, shown in /openapi.json
 
-	// STUN makes the STUN server on a socket the service opened and will close.
-	// nil is the server of internal/stunserver.
+	// STUN makes the STUN server. What it reads came to the relay's sockets and
+	// is none of the relay's. nil is the server of internal/stunserver.
 	STUN func(pc net.PacketConn, log *slog.Logger) Runner
 
 	Heartbeat      time.Duration // between heartbeats of a stream; default 15s
@@ -37,6 +41,10 @@ type Config struct {
 	FirstLease     time.Duration // its time between joining and its first stream; default 10m
 	Quarantine     time.Duration // a freed address's rest before another device; default 10m
 	ChallengeLife  time.Duration // validity of a challenge; default 60s
+	RelayTimeout   time.Duration // silence after which a relay is left out of what devices are told; default 2m
+	RelayLeaving   time.Duration // how long one that drains is still told of; default 10s
+	RelayRenew     time.Duration // between credentials within one stream; default 12h
+	RelayGrace     time.Duration // for clients of the own relay to go to another at the end; default 2s
 	WriteTimeout   time.Duration // per write of a stream; a slower reader is dropped; default 10s
 	ShutdownGrace  time.Duration // for requests under way at the end; default 5s
 	QueueLength    int           // changes a stream may be behind before it gets a snapshot; default 64
@@ -44,6 +52,7 @@ type Config struct {
 	JoinRate       Rate          // of challenges and joins per source address; default 20/s, burst 200
 	JoinRateAll    Rate          // of challenges and joins altogether; default 200/s, burst 1000
 	SignalRate     Rate          // of signals per device; default 50/s, burst 500
+	UpdateRate     Rate          // of what a device or a relay says of itself; default 1/s, burst 30
 }
 
 // Rate is a token bucket: so many events a second, and so many at once.
@@ -86,6 +95,10 @@ func (c *Config) setDefaults() {
 		{&c.FirstLease, 10 * time.Minute},
 		{&c.Quarantine, 10 * time.Minute},
 		{&c.ChallengeLife, time.Minute},
+		{&c.RelayTimeout, 2 * time.Minute},
+		{&c.RelayLeaving, 10 * time.Second},
+		{&c.RelayRenew, 12 * time.Hour},
+		{&c.RelayGrace, 2 * time.Second},
 		{&c.WriteTimeout, 10 * time.Second},
 		{&c.ShutdownGrace, 5 * time.Second},
 	} {
@@ -102,6 +115,7 @@ func (c *Config) setDefaults() {
 	c.JoinRate.setDefault(Rate{PerSecond: 20, Burst: 200})
 	c.JoinRateAll.setDefault(Rate{PerSecond: 200, Burst: 1000})
 	c.SignalRate.setDefault(Rate{PerSecond: 50, Burst: 500})
+	c.UpdateRate.setDefault(Rate{PerSecond: 1, Burst: 30})
 }
 
 func (r *Rate) setDefault(d Rate) {
@@ -123,6 +137,9 @@ func (c Config) Validate() error {
 		if err := checkListen("--stun-listen", c.STUNListen); err != nil {
 			return err
 		}
+	}
+	if ip := c.RelayAddress; ip.IsValid() && (ip.IsUnspecified() || ip.IsMulticast() || ip.Zone() != "") {
+		return fmt.Errorf("--relay-address %s: nobody can send to it: give the address devices reach this service by", ip)
 	}
 	if c.PublicURL != "" {
 		if _, err := controlapi.ParseServiceURL(c.PublicURL); err != nil {

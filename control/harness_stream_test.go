@@ -15,6 +15,8 @@ import (
 type watching struct {
 	t      *testing.T
 	events chan controlapi.Event // closed at the end of the stream
+	// relays has the lists, which come between the events.
+	relays chan *controlapi.RelayList
 	stop   func()
 }
 
@@ -46,7 +48,7 @@ func (w *world) watch(d device, query string) (*watching, *controlapi.Problem) {
 			w.t.Errorf("stream: %s is %q, want %q", name, got, want)
 		}
 	}
-	out := &watching{t: w.t, events: make(chan controlapi.Event, 1024)}
+	out := &watching{t: w.t, events: make(chan controlapi.Event, 1024), relays: make(chan *controlapi.RelayList, 64)}
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
@@ -62,6 +64,14 @@ func (w *world) watch(d device, query string) (*watching, *controlapi.Problem) {
 			if err := json.Unmarshal(line, &e); err != nil {
 				w.t.Errorf("stream: %v in %s", err, line)
 				return
+			}
+			if e.Type == controlapi.EventRelays {
+				select {
+				case out.relays <- e.Relays:
+				default:
+					w.t.Error("stream: too many lists of relays")
+				}
+				continue
 			}
 			select {
 			case out.events <- e:

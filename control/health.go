@@ -25,6 +25,9 @@ func (s *Service) readyz(ctx context.Context, _ *struct{}) (*healthOutput, error
 	if reason := s.stun.problem(); reason != "" {
 		return nil, problem(http.StatusServiceUnavailable, controlapi.CodeInternal, "STUN: "+reason, "")
 	}
+	if reason := s.relay.problem(); reason != "" {
+		return nil, problem(http.StatusServiceUnavailable, controlapi.CodeInternal, "relay: "+reason, "restart the service")
+	}
 	if err := s.writable.check(ctx, s.store); err != nil {
 		s.log.Error("not ready: the database takes no write", logkey.Err, err)
 		return nil, problem(http.StatusServiceUnavailable, controlapi.CodeInternal, "the database takes no write", "look at the disk and the service's log")

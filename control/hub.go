@@ -32,6 +32,7 @@ type hub struct {
 	network store.Network
 	epoch   string
 	stun    []string
+	relays  *relays
 	store   store.Store
 	log     *slog.Logger
 	metrics *metrics
@@ -80,9 +81,9 @@ func (c *change) encode() (err error) {
 	return err
 }
 
-func newHub(n store.Network, epoch string, st store.Store, cfg *Config, m *metrics, stun []string) *hub {
+func newHub(n store.Network, epoch string, st store.Store, cfg *Config, m *metrics, stun []string, rs *relays) *hub {
 	return &hub{
-		network: n, epoch: epoch, stun: stun, store: st, log: cfg.Log, metrics: m, queue: cfg.QueueLength,
+		network: n, epoch: epoch, stun: stun, relays: rs, store: st, log: cfg.Log, metrics: m, queue: cfg.QueueLength,
 		started: time.Now(), kick: make(chan chan struct{}),
 		members: map[string]*member{}, byKey: map[key.Public]string{}, streams: map[string]*stream{}, seen: map[string]time.Time{},
 	}
@@ -155,7 +156,7 @@ func (h *hub) publish(ctx context.Context) error {
 	if c.Revision != since {
 		h.apply(c)
 	}
-	return nil
+	return h.relays.follow(ctx) // who was denied lost its membership in one of these changes
 }
 
 // apply takes changes into the view and hands them to the streams.
@@ -308,6 +309,7 @@ func encodeEvent(e controlapi.Event) ([]byte, error) {
 func deviceOf(d store.Device) controlapi.Device {
 	return controlapi.Device{
 		ID: d.ID, Name: d.Name, PublicKey: d.PublicKey, Addresses: []netip.Addr{d.V4, d.V6}, Tags: d.Tags, Ephemeral: d.Ephemeral,
+		Relays: d.Relays,
 	}
 }
 

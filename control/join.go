@@ -63,6 +63,7 @@ func (s *Service) admit(ctx context.Context, r controlapi.JoinRequest) (store.Jo
 		Secret: secret, PublicKey: r.PublicKey, Name: r.Name, NumberName: r.OnNameTaken == controlapi.NameNumber,
 		RequestIP: r.RequestIP, Ephemeral: r.Ephemeral, Version: printable(r.Version), OS: printable(r.OS),
 		DeviceID: store.NewID("dev"), Credential: store.HashOf(credential), Now: now, Connected: s.hub.connected,
+		Deny: s.deletion(now).Deny,
 	})
 	if err != nil {
 		return store.JoinResult{}, "", err

@@ -37,6 +37,7 @@ func (s *Service) housekeeping(ctx context.Context) {
 			if err := s.store.PruneTombstones(ctx, s.hub.network.ID, s.cfg.KeepTombstones); err != nil {
 				s.log.Error("old deletions not forgotten", logkey.Err, err)
 			}
+			s.relays.forget(ctx, time.Now())
 		}
 	}
 }
@@ -45,7 +46,7 @@ func (s *Service) housekeeping(ctx context.Context) {
 func (s *Service) expire(ctx context.Context, now time.Time) {
 	deleted := 0
 	for _, id := range s.hub.expired(now, s.cfg.Lease, s.cfg.FirstLease) {
-		d, ok, err := s.store.DeleteDevice(ctx, s.hub.network.ID, id, now.Add(s.cfg.Quarantine), func(d store.Device) bool {
+		d, ok, err := s.store.DeleteDevice(ctx, s.hub.network.ID, id, s.deletion(now), func(d store.Device) bool {
 			// Looked at again in the transaction: it may have come back.
 			return !d.Ephemeral || !s.hub.leaseOver(d, now, s.cfg.Lease, s.cfg.FirstLease)
 		})

@@ -102,6 +102,9 @@ func joinProblem(err error) *controlapi.Problem {
 	case errors.Is(err, store.ErrKeyUnknown):
 		return problem(forbidden, controlapi.CodeKeyUnknown, "the registration key is not known here",
 			"it was deleted, cut when it was copied, or belongs to another service: ask for a new one (nexctl reg-key create)")
+	case errors.Is(err, store.ErrKeyRole):
+		return problem(forbidden, controlapi.CodeKeyRole, "the registration key is for relays, not for devices",
+			"make one for devices: nexctl reg-key create")
 	case errors.Is(err, store.ErrKeyExpired):
 		return problem(forbidden, controlapi.CodeKeyExpired, "the registration key has expired", "ask for a new one (nexctl reg-key create)")
 	case errors.Is(err, store.ErrKeyUsed):

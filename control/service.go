@@ -37,6 +37,7 @@ const (
 	logHost   = "host"
 	logFrom   = "from"
 	logUntil  = "until"
+	logRelay  = "relay"
 )
 
 const defaultNetwork = "default"
@@ -51,7 +52,9 @@ type Service struct {
 	store   store.Store
 	certs   *certificates
 	https   net.Listener
-	stunPC  net.PacketConn
+	udpPort net.PacketConn // holds the port for the relay's sockets until they are made
+	relay   *relayTask
+	relays  *relays
 	stun    *stunTask
 	hub     *hub
 	metrics *metrics
@@ -60,6 +63,7 @@ type Service struct {
 	challenger *challenger
 	joins      *joinLimit
 	signals    *limiter[string]
+	updates    *limiter[string]
 	writable   writeCheck
 
 	ready  chan struct{}
@@ -79,6 +83,7 @@ func New(cfg Config) (*Service, error) {
 		cfg: cfg, log: cfg.Log, metrics: newMetrics(), ready: make(chan struct{}),
 		joins:   newJoinLimit(cfg.JoinRate, cfg.JoinRateAll),
 		signals: newLimiter[string](cfg.SignalRate, 16<<10),
+		updates: newLimiter[string](cfg.UpdateRate, 16<<10),
 	}
 	if err := s.open(context.Background()); err != nil {
 		s.Close()
@@ -120,6 +125,9 @@ func (s *Service) open(ctx context.Context) error {
 	if err := s.setUpChallenges(ctx); err != nil {
 		return err
 	}
+	if err := s.setUpRelay(ctx); err != nil {
+		return err
+	}
 	return s.setUpNetwork(ctx)
 }
 
@@ -140,11 +148,10 @@ func (s *Service) listen(ctx context.Context) error {
 		return listenError("--listen", s.cfg.Listen, err)
 	}
 	if s.cfg.STUNListen != stunOff {
-		if s.stunPC, err = net.ListenPacket("udp", s.cfg.STUNListen); err != nil {
+		if s.udpPort, err = holdPort(ctx, s.cfg.STUNListen); err != nil {
 			return listenError("--stun-listen", s.cfg.STUNListen, err)
 		}
 	}
-	s.stun = newSTUNTask(&s.cfg, s.stunPC)
 	return nil
 }
 
@@ -183,6 +190,33 @@ func (s *Service) setUpChallenges(ctx context.Context) error {
 	return err
 }
 
+// setUpRelay makes the own relay, its sockets, and STUN, which shares them.
+func (s *Service) setUpRelay(ctx context.Context) error {
+	issuer, err := issuerKey(ctx, s.store)
+	if err != nil {
+		return err
+	}
+	if s.relay, err = newRelayTask(ctx, &s.cfg, s.store, issuer); err != nil {
+		return err
+	}
+	if s.udpPort != nil {
+		address := samePort(s.cfg.STUNListen, addrPort(s.udpPort.LocalAddr()).Port())
+		if err := s.udpPort.Close(); err != nil {
+			return err
+		}
+		s.udpPort = nil
+		if err := s.relay.listen(ctx, &s.cfg, address); err != nil {
+			return listenError("--stun-listen", s.cfg.STUNListen, err)
+		}
+		s.stun = newSTUNTask(&s.cfg, s.relay.others)
+	} else {
+		s.stun = newSTUNTask(&s.cfg, nil)
+	}
+	s.relays = newRelays(&s.cfg, s.store, issuer, s.relay)
+	s.metrics.followRelay(s.relay.server.Stats)
+	return nil
+}
+
 func (s *Service) setUpNetwork(ctx context.Context) error {
 	epoch, err := s.store.Setting(ctx, settingEpoch, func() (string, error) { return store.NewID("epoch"), nil })
 	if err != nil {
@@ -200,10 +234,11 @@ func (s *Service) setUpNetwork(ctx context.Context) error {
 		return err
 	}
 	var stun []string
-	if s.stunPC != nil {
-		stun = advertisedSTUN(s.cfg.STUNListen, addrPort(s.stunPC.LocalAddr()).Port())
+	if addr := s.relay.addr(); addr.IsValid() {
+		stun = advertisedSTUN(s.cfg.STUNListen, addr.Port())
 	}
-	s.hub = newHub(n, epoch, s.store, &s.cfg, s.metrics, stun)
+	s.hub = newHub(n, epoch, s.store, &s.cfg, s.metrics, stun, s.relays)
+	s.relays.tell = s.hub.tellRelays
 	s.metrics.follow(s.hub)
 	return nil
 }
@@ -219,13 +254,8 @@ func randomULA() netip.Prefix {
 // Addr is the address of the HTTPS listener.
 func (s *Service) Addr() netip.AddrPort { return addrPort(s.https.Addr()) }
 
-// STUNAddr is the address of the STUN socket; invalid without one.
-func (s *Service) STUNAddr() netip.AddrPort {
-	if s.stunPC == nil {
-		return netip.AddrPort{}
-	}
-	return addrPort(s.stunPC.LocalAddr())
-}
+// STUNAddr is the UDP address of STUN and the relay; invalid without one.
+func (s *Service) STUNAddr() netip.AddrPort { return s.relay.addr() }
 
 // URL is the public URL, as registration keys carry it.
 func (s *Service) URL() string { return s.url }
@@ -255,10 +285,11 @@ func (s *Service) Close() error {
 				errs = append(errs, err)
 			}
 		}
-		if s.stunPC != nil {
-			if err := s.stunPC.Close(); err != nil && !errors.Is(err, net.ErrClosed) {
-				errs = append(errs, err)
-			}
+		if s.udpPort != nil {
+			errs = append(errs, s.udpPort.Close())
+		}
+		if s.relay != nil {
+			s.relay.close()
 		}
 		if s.store != nil {
 			errs = append(errs, s.store.Close())
@@ -274,6 +305,7 @@ func (s *Service) server() *http.Server {
 	mux := http.NewServeMux()
 	s.newAPI(mux)
 	mux.Handle("GET /metrics", s.metrics.handler())
+	mux.Handle("GET /v1/relay", s.relay)
 	return &http.Server{
 		Handler: s.handler(mux),
 		TLSConfig: &tls.Config{

@@ -54,7 +54,7 @@ func (s *Service) signal(ctx context.Context, in *signalInput) (*signalOutput, e
 // leave deletes the device that asks for it.
 func (s *Service) leave(ctx context.Context, _ *struct{}) (*struct{}, error) {
 	d := deviceFrom(ctx)
-	if _, _, err := s.store.DeleteDevice(ctx, d.Network, d.ID, time.Now().Add(s.cfg.Quarantine), nil); err != nil {
+	if _, _, err := s.store.DeleteDevice(ctx, d.Network, d.ID, s.deletion(time.Now()), nil); err != nil {
 		return nil, s.deviceProblem(d.Name, "leave", err)
 	}
 	s.hub.sync(ctx)

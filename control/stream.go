@@ -27,6 +27,7 @@ type stream struct {
 	changes []*change
 	signals []controlapi.Signal
 	behind  bool   // changes were dropped
+	relays  bool   // the list of relays changed
 	bye     string // reason to end, the first one given
 }
 
@@ -35,6 +36,7 @@ type batch struct {
 	changes []*change
 	signals []controlapi.Signal
 	behind  bool
+	relays  bool
 	bye     string
 }
 
@@ -72,6 +74,15 @@ func (s *stream) resync() {
 	s.ring()
 }
 
+// relist has the handler send the list of relays; one that has not sent the
+// last one yet sends the newest only.
+func (s *stream) relist() {
+	s.mu.Lock()
+	s.relays = true
+	s.mu.Unlock()
+	s.ring()
+}
+
 // signal adds a signal, or reports that there is no room.
 func (s *stream) signal(sig controlapi.Signal) bool {
 	s.mu.Lock()
@@ -98,8 +109,8 @@ func (s *stream) finish(reason string) {
 func (s *stream) take() batch {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	b := batch{changes: s.changes, signals: s.signals, behind: s.behind, bye: s.bye}
-	s.changes, s.signals, s.behind = nil, nil, false
+	b := batch{changes: s.changes, signals: s.signals, behind: s.behind, relays: s.relays, bye: s.bye}
+	s.changes, s.signals, s.behind, s.relays = nil, nil, false, false
 	return b
 }
 
@@ -180,6 +191,28 @@ func (h *hub) presence(id string) (connected bool, last time.Time) {
 		last = m.lastStream
 	}
 	return h.streams[id] != nil, last
+}
+
+// tellRelays has every stream told of the relays there are now.
+func (h *hub) tellRelays() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, s := range h.streams {
+		s.relist()
+	}
+}
+
+// homes counts devices by their home relay.
+func (h *hub) homes() map[string]int {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	out := map[string]int{}
+	for _, m := range h.members {
+		if len(m.device.Relays) > 0 {
+			out[m.device.Relays[0]]++
+		}
+	}
+	return out
 }
 
 // counts is for the metrics.

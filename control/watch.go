@@ -62,6 +62,9 @@ func (s *Service) serveStream(r *http.Request, w http.ResponseWriter, d store.De
 	if err := out.event(first); err != nil {
 		return err
 	}
+	if err := s.sendRelays(st, &out); err != nil {
+		return err
+	}
 	return s.follow(ctx, st, &out, first.Revision)
 }
 
@@ -69,12 +72,19 @@ func (s *Service) serveStream(r *http.Request, w http.ResponseWriter, d store.De
 func (s *Service) follow(ctx context.Context, st *stream, out *eventWriter, sent uint64) error {
 	beat := time.NewTicker(s.cfg.Heartbeat)
 	defer beat.Stop()
+	renew := time.NewTicker(s.cfg.RelayRenew)
+	defer renew.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-beat.C:
 			if err := out.event(controlapi.Event{Type: controlapi.EventHeartbeat, Revision: sent}); err != nil {
+				return err
+			}
+			continue
+		case <-renew.C:
+			if err := s.sendRelays(st, out); err != nil {
 				return err
 			}
 			continue
@@ -99,6 +109,11 @@ func (s *Service) follow(ctx context.Context, st *stream, out *eventWriter, sent
 			}
 			sent = m.Revision
 		}
+		if b.relays {
+			if err := s.sendRelays(st, out); err != nil {
+				return err
+			}
+		}
 		for _, c := range b.changes {
 			if c.revision <= sent {
 				continue
@@ -109,6 +124,11 @@ func (s *Service) follow(ctx context.Context, st *stream, out *eventWriter, sent
 			sent = c.revision
 		}
 	}
+}
+
+// sendRelays tells a device which relays there are, with a fresh credential.
+func (s *Service) sendRelays(st *stream, out *eventWriter) error {
+	return out.event(controlapi.Event{Type: controlapi.EventRelays, Relays: s.relays.listFor(s.hub.network.ID, st.key, time.Now())})
 }
 
 // eventWriter writes lines, each within its own deadline: the server has none

@@ -8,7 +8,8 @@ import (
 )
 
 // Apply brings m up to date with one event of the stream; it is a function of
-// its arguments alone. A snapshot replaces m, a delta older than m changes
+// its arguments alone. A snapshot replaces m but for its relays, which come in
+// events of their own, each with the whole list; a delta older than m changes
 // nothing, a heartbeat moves the revision on, anything else is no concern of
 // the map. Peers are kept ordered by id. The map's own slices are replaced,
 // never written to, so a shallow copy of m made before stays as it was; records
@@ -17,7 +18,9 @@ func Apply(m *controlapi.Map, ev controlapi.Event) {
 	switch ev.Type {
 	case controlapi.EventSnapshot:
 		if ev.Map != nil {
+			relays := m.Relays
 			*m = *ev.Map
+			m.Relays = relays
 			m.Peers = slices.SortedFunc(slices.Values(ev.Map.Peers), byID)
 		}
 	case controlapi.EventDelta:
@@ -27,6 +30,10 @@ func Apply(m *controlapi.Map, ev controlapi.Event) {
 		}
 	case controlapi.EventHeartbeat:
 		m.Revision = max(m.Revision, ev.Revision)
+	case controlapi.EventRelays:
+		if ev.Relays != nil {
+			m.Relays = *ev.Relays
+		}
 	case controlapi.EventSignal, controlapi.EventBye:
 	}
 }

@@ -2,16 +2,18 @@ package controlclient
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 
 	"nexd/controlapi"
 )
 
-// looseEvent is an event whose devices are not looked at yet.
+// looseEvent is an event whose devices and relays are not looked at yet.
 type looseEvent struct {
 	controlapi.Event
-	Map   *looseMap   `json:"map"`
-	Delta *looseDelta `json:"delta"`
+	Map    *looseMap    `json:"map"`
+	Delta  *looseDelta  `json:"delta"`
+	Relays *looseRelays `json:"relays"`
 }
 
 type looseMap struct {
@@ -24,9 +26,14 @@ type looseDelta struct {
 	Upsert []json.RawMessage `json:"upsert"`
 }
 
-// decodeEvent reads one line of the stream. A peer that cannot be understood
-// is left out and named in skipped, so that one device's bad data never costs
-// another its map. What makes an event useless is a *protocolError. An event of
+type looseRelays struct {
+	controlapi.RelayList
+	Relays []json.RawMessage `json:"relays"`
+}
+
+// decodeEvent reads one line of the stream. A peer or relay that cannot be
+// understood is left out and named in skipped, so that one's bad data never
+// costs another its map. What makes an event useless is a *protocolError. An event of
 // an unknown type is returned with its type alone.
 func decodeEvent(line []byte) (ev controlapi.Event, skipped []string, err error) {
 	var head struct{ Type controlapi.EventType }
@@ -47,6 +54,10 @@ func decodeEvent(line []byte) (ev controlapi.Event, skipped []string, err error)
 			ev.Delta = &loose.Delta.Delta
 			ev.Delta.Upsert, skipped = readable(loose.Delta.Upsert)
 		}
+		if loose.Relays != nil {
+			ev.Relays = &loose.Relays.RelayList
+			ev.Relays.Relays, skipped = readableRelays(loose.Relays.Relays)
+		}
 	}
 	var unsound []string
 	switch ev.Type {
@@ -64,6 +75,11 @@ func decodeEvent(line []byte) (ev controlapi.Event, skipped []string, err error)
 		if ev.Signal == nil || ev.Signal.From.IsZero() || len(ev.Signal.Payload) > controlapi.MaxSignal {
 			return ev, nil, &protocolError{"a signal lacks its sender or is too long"}
 		}
+	case controlapi.EventRelays:
+		if ev.Relays == nil {
+			return ev, nil, &protocolError{"an event about relays lacks their list"}
+		}
+		ev.Relays.Relays, unsound = soundRelays(ev.Relays.Relays)
 	case controlapi.EventHeartbeat, controlapi.EventBye:
 	}
 	return ev, append(skipped, unsound...), nil
@@ -72,7 +88,8 @@ func decodeEvent(line []byte) (ev controlapi.Event, skipped []string, err error)
 // known reports whether this version understands events of a type.
 func known(t controlapi.EventType) bool {
 	switch t {
-	case controlapi.EventSnapshot, controlapi.EventDelta, controlapi.EventHeartbeat, controlapi.EventSignal, controlapi.EventBye:
+	case controlapi.EventSnapshot, controlapi.EventDelta, controlapi.EventHeartbeat, controlapi.EventSignal,
+		controlapi.EventRelays, controlapi.EventBye:
 		return true
 	}
 	return false
@@ -106,4 +123,42 @@ func soundOnly(devices []controlapi.Device) (kept []controlapi.Device, skipped [
 		skipped = append(skipped, printable(fmt.Sprintf("device %q (%q) lacks its id or key", d.ID, d.Name)))
 	}
 	return kept, skipped
+}
+
+// readableRelays decodes relays one by one.
+func readableRelays(raw []json.RawMessage) (relays []controlapi.Relay, skipped []string) {
+	relays = make([]controlapi.Relay, 0, len(raw))
+	for _, b := range raw {
+		var r controlapi.Relay
+		if err := json.Unmarshal(b, &r); err != nil {
+			skipped = append(skipped, printable(fmt.Sprintf("relay %q: %v", r.ID, err)))
+			continue
+		}
+		relays = append(relays, r)
+	}
+	return relays, skipped
+}
+
+// soundRelays filters in place: what is kept can be told apart and reached.
+func soundRelays(relays []controlapi.Relay) (kept []controlapi.Relay, skipped []string) {
+	kept = relays[:0]
+	for _, r := range relays {
+		if err := checkRelay(r); err != nil {
+			skipped = append(skipped, printable(fmt.Sprintf("relay %q (%q): %v", r.ID, r.Name, err)))
+			continue
+		}
+		kept = append(kept, r)
+	}
+	return kept, skipped
+}
+
+func checkRelay(r controlapi.Relay) error {
+	if r.ID == "" || r.PublicKey.IsZero() {
+		return errors.New("lacks its id or key")
+	}
+	at, err := r.At("https://localhost")
+	if err != nil {
+		return err
+	}
+	return controlapi.RelayAddress{UDP: at.UDP, URL: at.URL, Pin: at.Pin}.Check()
 }

@@ -12,7 +12,8 @@
 //   - [Client.Join] makes the device a member.
 //   - [Client.Watch] follows the membership for ever; stream.go reads one
 //     connection, watch.go decides when the next one is made.
-//   - [Client.Signal] and [Client.Leave] are single requests.
+//   - [Client.Signal], [Client.PublishRelays] and [Client.Leave] are single requests.
+//   - [Client.JoinRelay] and [Client.RelayHeartbeat] are a stand-alone relay's.
 //   - [Apply] is the pure half of the stream: map and event in, map out.
 //   - [Admin] is the other side: what nexctl asks.
 //   - retry.go says what is tried again; explain.go turns failures of the

@@ -125,7 +125,7 @@ func (s *stream) next() (controlapi.Event, error) {
 			return controlapi.Event{}, err
 		}
 		for _, why := range skipped {
-			s.client.log.Warn("a device in the watch stream is left out", logkey.Reason, why)
+			s.client.log.Warn("an entry of the watch stream is left out", logkey.Reason, why)
 		}
 		return ev, nil
 	}

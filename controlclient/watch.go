@@ -195,7 +195,7 @@ func (w *watcher) follow(s *stream) error {
 			if w.epoch != "" {
 				w.since = max(w.since, ev.Revision)
 			}
-		case controlapi.EventSignal:
+		case controlapi.EventSignal, controlapi.EventRelays:
 		case controlapi.EventBye:
 			return goodbye(ev.Reason)
 		default:

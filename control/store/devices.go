@@ -133,7 +133,7 @@ func (s *SQLite) UpdateDevice(ctx context.Context, network, id string, u Update)
 }
 
 // DeleteDevice implements [Store].
-func (s *SQLite) DeleteDevice(ctx context.Context, network, idOrName string, until time.Time, keep func(Device) bool) (Device, bool, error) {
+func (s *SQLite) DeleteDevice(ctx context.Context, network, idOrName string, del Deletion, keep func(Device) bool) (Device, bool, error) {
 	var d Device
 	var deleted bool
 	err := s.tx(ctx, func(tx *sql.Tx) error {
@@ -162,7 +162,7 @@ func (s *SQLite) DeleteDevice(ctx context.Context, network, idOrName string, unt
 			return nil
 		}
 		deleted = true
-		return deleteDevice(ctx, tx, network, d.ID, r.text(pub), r.v4(v4), r.err == nil, until)
+		return deleteDevice(ctx, tx, network, d.ID, r.text(pub), r.v4(v4), r.err == nil, del)
 	})
 	if err != nil {
 		return Device{}, false, fmt.Errorf("delete device %s: %w", idOrName, err)
@@ -170,7 +170,7 @@ func (s *SQLite) DeleteDevice(ctx context.Context, network, idOrName string, unt
 	return d, deleted, nil
 }
 
-func deleteDevice(ctx context.Context, tx *sql.Tx, network, id, pub string, v4 netip.Addr, rests bool, until time.Time) error {
+func deleteDevice(ctx context.Context, tx *sql.Tx, network, id, pub string, v4 netip.Addr, rests bool, del Deletion) error {
 	if _, err := tx.ExecContext(ctx, `DELETE FROM devices WHERE network_id = $1 AND id = $2`, network, id); err != nil {
 		return err
 	}
@@ -182,12 +182,15 @@ func deleteDevice(ctx context.Context, tx *sql.Tx, network, id, pub string, v4 n
 		ON CONFLICT (network_id, device_id) DO UPDATE SET revision = excluded.revision`, network, id, revision); err != nil {
 		return err
 	}
-	if _, err := key.ParsePublic(pub); err != nil || !rests {
-		return nil // of a damaged record: no address to keep
+	if _, err := key.ParsePublic(pub); err != nil {
+		return nil // of a damaged record: nobody to keep the address for
+	}
+	if err := deny(ctx, tx, network, pub, del.Deny); err != nil || !rests {
+		return err
 	}
 	_, err = tx.ExecContext(ctx, `INSERT INTO freed_addresses (network_id, v4, public_key, until) VALUES ($1, $2, $3, $4)
 		ON CONFLICT (network_id, v4) DO UPDATE SET public_key = excluded.public_key, until = excluded.until`,
-		network, v4Number(v4), pub, millis(until))
+		network, v4Number(v4), pub, millis(del.Rest))
 	return err
 }
 

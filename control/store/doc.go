@@ -2,12 +2,14 @@
 // devices and addresses, registration keys, and the service's own settings.
 // SQL is written here and nowhere else.
 //
-//   - [Store] is what the service asks of a database. Everything in it is scoped
-//     by a network; the two exceptions, [Store.NetworkOfRegKey] and
-//     [Store.Authenticate], are how a secret leads to its network.
-//   - [Device], [RegKey], [Network] are the records, [Changes] what happened
+//   - [Store] is what the service asks of a database. What is of devices is
+//     scoped by a network; the two exceptions, [Store.NetworkOfRegKey] and
+//     [Store.Authenticate], are how a secret leads to its network. Relays and
+//     [Denial] are the service's: a relay serves every network.
+//   - [Device], [RegKey], [Network], [Relay] are the records, [Changes] what happened
 //     since a revision.
-//   - [Join] and [JoinResult] are the one transaction that makes a member.
+//   - [Join] and [JoinResult] are the one transaction that makes a member,
+//     [RelayJoin] that which makes a relay.
 //   - [OpenSQLite] opens the embedded database.
 //   - storetest.Run is the contract every implementation passes.
 //

@@ -22,6 +22,7 @@ type Join struct {
 	DeviceID   string // id of the device if it is a new one
 	Credential Hash
 	Now        time.Time
+	Deny       time.Time // as in [Deletion], of the key that loses its place to this one
 	// Connected reports whether a device has a stream now. It is called within
 	// the transaction and must not call the store.
 	Connected func(id string) bool

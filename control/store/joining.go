@@ -6,6 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"time"
+
+	"nexd/controlapi"
 )
 
 // Join implements [Store].
@@ -20,7 +23,10 @@ func (s *SQLite) Join(ctx context.Context, networkID string, j Join) (JoinResult
 		if err != nil {
 			return err
 		}
-		if !k.Expires.IsZero() && !j.Now.Before(k.Expires) {
+		switch {
+		case k.Role != controlapi.RoleDevice:
+			return ErrKeyRole
+		case k.expired(j.Now):
 			return ErrKeyExpired
 		}
 		t := joining{tx: tx, network: n, key: k, want: j}
@@ -28,7 +34,7 @@ func (s *SQLite) Join(ctx context.Context, networkID string, j Join) (JoinResult
 		if err != nil {
 			return err
 		}
-		if err := t.noteUse(ctx, d.ID, kind); err != nil {
+		if err := noteKeyUse(ctx, tx, n.ID, k, d.ID, kind != JoinedAgain, j.Now); err != nil {
 			return err
 		}
 		res = JoinResult{Device: d, Network: n, Kind: kind}
@@ -97,8 +103,11 @@ func (t *joining) run(ctx context.Context) (Device, JoinKind, error) {
 }
 
 // mayUse reports whether the registration key admits this device; "" is a new one.
-func (t *joining) mayUse(id string) bool {
-	return !t.key.SingleUse || t.key.UsedBy == "" || t.key.UsedBy == id
+func (t *joining) mayUse(id string) bool { return t.key.admits(id, id == "") }
+
+// admits reports whether the key is free, or bound to the one with that id.
+func (k RegKey) admits(id string, fresh bool) bool {
+	return !k.SingleUse || k.UsedBy == "" || !fresh && k.UsedBy == id
 }
 
 func (t *joining) ephemeral() bool { return t.want.Ephemeral || t.key.Ephemeral }
@@ -137,7 +146,10 @@ func (t *joining) reclaim(ctx context.Context, d Device) (Device, error) {
 	if err := t.sameAddress(d); err != nil {
 		return Device{}, err
 	}
-	d.PublicKey, d.Tags, d.Ephemeral = t.want.PublicKey, t.key.Tags, t.ephemeral()
+	if err := deny(ctx, t.tx, t.network.ID, d.PublicKey.String(), t.want.Deny); err != nil {
+		return Device{}, err
+	}
+	d.PublicKey, d.Tags, d.Relays, d.Ephemeral = t.want.PublicKey, t.key.Tags, nil, t.ephemeral()
 	if err := t.mark(ctx, &d); err != nil {
 		return Device{}, err
 	}
@@ -169,9 +181,9 @@ func (t *joining) create(ctx context.Context, name string) (Device, error) {
 		return Device{}, err
 	}
 	_, err = t.tx.ExecContext(ctx, `INSERT INTO devices (`+deviceColumns+`)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)`,
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)`,
 		d.ID, d.Network, d.Name, d.PublicKey.String(), v4, d.V6.String(), tagsText(d.Tags), d.Ephemeral, d.Credential.text(),
-		d.RegKeyID, d.Version, d.OS, millis(d.Created), millis(d.Joined), millis(d.LastSeen), int64(d.Revision))
+		d.RegKeyID, d.Version, d.OS, millis(d.Created), millis(d.Joined), millis(d.LastSeen), int64(d.Revision), listText(d.Relays))
 	return d, err
 }
 
@@ -187,24 +199,24 @@ func (t *joining) update(ctx context.Context, d *Device) error {
 	d.Credential, d.RegKeyID, d.Joined = t.want.Credential, t.key.ID, t.want.Now
 	d.Version, d.OS = t.want.Version, t.want.OS
 	_, err := t.tx.ExecContext(ctx, `UPDATE devices SET public_key = $3, tags = $4, ephemeral = $5, credential_hash = $6, reg_key_id = $7,
-		version = $8, os = $9, joined = $10, revision = $11 WHERE network_id = $1 AND id = $2`,
+		version = $8, os = $9, joined = $10, revision = $11, relays = $12 WHERE network_id = $1 AND id = $2`,
 		d.Network, d.ID, d.PublicKey.String(), tagsText(d.Tags), d.Ephemeral, d.Credential.text(), d.RegKeyID,
-		d.Version, d.OS, millis(d.Joined), int64(d.Revision))
+		d.Version, d.OS, millis(d.Joined), int64(d.Revision), listText(d.Relays))
 	return err
 }
 
-// noteUse counts the devices a key admitted, and binds a single-use key to its first.
-func (t *joining) noteUse(ctx context.Context, id string, kind JoinKind) error {
-	more := 1
-	if kind == JoinedAgain {
-		more = 0
+// noteKeyUse counts whom a key admitted, and binds a single-use key to its first.
+func noteKeyUse(ctx context.Context, tx *sql.Tx, network string, k RegKey, id string, fresh bool, now time.Time) error {
+	more := 0
+	if fresh {
+		more = 1
 	}
-	usedBy := t.key.UsedBy
-	if t.key.SingleUse {
+	usedBy := k.UsedBy
+	if k.SingleUse {
 		usedBy = id
 	}
-	_, err := t.tx.ExecContext(ctx, `UPDATE reg_keys SET last_used = $3, uses = uses + $4, used_by = $5 WHERE network_id = $1 AND id = $2`,
-		t.network.ID, t.key.ID, millis(t.want.Now), more, usedBy)
+	_, err := tx.ExecContext(ctx, `UPDATE reg_keys SET last_used = $3, uses = uses + $4, used_by = $5 WHERE network_id = $1 AND id = $2`,
+		network, k.ID, millis(now), more, usedBy)
 	return err
 }
 

@@ -10,7 +10,7 @@ import (
 	"nexd/internal/logkey"
 )
 
-const regKeyColumns = `id, description, single_use, ephemeral, reclaim, tags, created, expires, last_used, uses, used_by`
+const regKeyColumns = `id, description, single_use, ephemeral, reclaim, tags, created, expires, last_used, uses, used_by, role`
 
 // NetworkOfRegKey implements [Store].
 func (s *SQLite) NetworkOfRegKey(ctx context.Context, secret Hash) (string, error) {
@@ -26,8 +26,8 @@ func (s *SQLite) NetworkOfRegKey(ctx context.Context, secret Hash) (string, erro
 func (s *SQLite) CreateRegKey(ctx context.Context, network string, k RegKey, secret Hash) error {
 	err := s.tx(ctx, func(tx *sql.Tx) error {
 		_, err := tx.ExecContext(ctx, `INSERT INTO reg_keys (network_id, secret_hash, `+regKeyColumns+`)
-			VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, 0, 0, '')`,
-			network, secret.text(), k.ID, k.Description, k.SingleUse, k.Ephemeral, k.Reclaim, tagsText(k.Tags), millis(k.Created), millis(k.Expires))
+			VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, 0, 0, '', $11)`,
+			network, secret.text(), k.ID, k.Description, k.SingleUse, k.Ephemeral, k.Reclaim, tagsText(k.Tags), millis(k.Created), millis(k.Expires), k.Role)
 		return err
 	})
 	if err != nil {
@@ -83,7 +83,7 @@ func scanRegKey(row scanner) (RegKey, error) {
 	var k RegKey
 	var tags string
 	var created, expires, lastUsed int64
-	err := row.Scan(&k.ID, &k.Description, &k.SingleUse, &k.Ephemeral, &k.Reclaim, &tags, &created, &expires, &lastUsed, &k.Uses, &k.UsedBy)
+	err := row.Scan(&k.ID, &k.Description, &k.SingleUse, &k.Ephemeral, &k.Reclaim, &tags, &created, &expires, &lastUsed, &k.Uses, &k.UsedBy, &k.Role)
 	if err != nil {
 		return RegKey{}, err
 	}

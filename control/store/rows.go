@@ -26,7 +26,7 @@ type querier interface {
 type scanner interface{ Scan(dest ...any) error }
 
 const deviceColumns = `id, network_id, name, public_key, v4, v6, tags, ephemeral, credential_hash,
-	reg_key_id, version, os, created, joined, last_seen, revision`
+	reg_key_id, version, os, created, joined, last_seen, revision, relays`
 
 // damagedError is a row that was found but makes no sense.
 type damagedError struct {
@@ -41,7 +41,7 @@ func (e *damagedError) Unwrap() error { return ErrDamaged }
 // others can change. Columns are scanned loosely so that a value of a wrong
 // kind damages its row and nothing else.
 func scanDevice(row scanner) (Device, error) {
-	var raw [16]any
+	var raw [17]any
 	dest := make([]any, len(raw))
 	for i := range raw {
 		dest[i] = &raw[i]
@@ -58,6 +58,7 @@ func scanDevice(row scanner) (Device, error) {
 		RegKeyID:  r.text(raw[9]), Version: r.text(raw[10]), OS: r.text(raw[11]),
 		Created: r.time(raw[12]), Joined: r.time(raw[13]), LastSeen: r.time(raw[14]),
 		Revision: uint64(r.number(raw[15])),
+		Relays:   r.list(raw[16]),
 	}
 	var err error
 	if d.PublicKey, err = key.ParsePublic(r.text(raw[3])); err != nil {

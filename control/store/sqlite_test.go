@@ -74,7 +74,7 @@ func TestForeignFileIsKept(t *testing.T) {
 func TestDamagedRecord(t *testing.T) {
 	for column, value := range map[string]any{
 		"name": "Not A Label", "public_key": "short", "v4": "text", "v6": "100.64.0.1", "tags": "{", "credential_hash": "zz",
-		"created": -5, "last_seen": "yesterday", "ephemeral": "maybe", "revision": []byte{0},
+		"created": -5, "last_seen": "yesterday", "ephemeral": "maybe", "revision": []byte{0}, "relays": "[1]",
 	} {
 		t.Run(column, func(t *testing.T) {
 			ctx, file := context.Background(), filepath.Join(t.TempDir(), "c.db")
@@ -110,7 +110,7 @@ func TestDamagedRecord(t *testing.T) {
 				t.Errorf("changes: %v, %v", c, err)
 			}
 			join("another")
-			if _, ok, err := s.DeleteDevice(ctx, n.ID, bad.ID, time.Now(), nil); err != nil || !ok {
+			if _, ok, err := s.DeleteDevice(ctx, n.ID, bad.ID, store.Deletion{Rest: time.Now()}, nil); err != nil || !ok {
 				t.Errorf("delete the damaged device: %v, %v", ok, err)
 			}
 		})

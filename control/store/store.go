@@ -47,14 +47,32 @@ type Store interface {
 	UpdateDevice(ctx context.Context, network, id string, u Update) (Device, error) // ErrNotFound, *NameTakenError
 	// DeleteDevice removes a device, given by id or name, unless keep, called
 	// within the transaction, says otherwise (nil: never). It returns the device
-	// (of a damaged record the id alone) and whether it was removed. Its address
-	// rests until then.
-	DeleteDevice(ctx context.Context, network, idOrName string, until time.Time, keep func(Device) bool) (Device, bool, error) // ErrNotFound
+	// (of a damaged record the id alone) and whether it was removed.
+	DeleteDevice(ctx context.Context, network, idOrName string, del Deletion, keep func(Device) bool) (Device, bool, error) // ErrNotFound
+	// SetHomes notes the relays of a device, and whether that changed anything.
+	SetHomes(ctx context.Context, network, id string, relays []string) (changed bool, err error) // ErrNotFound
 	// Touch notes when devices were last seen. Unknown ids are passed over; the
 	// revision stays.
 	Touch(ctx context.Context, network string, seen map[string]time.Time) error
 	// PruneTombstones keeps the newest deletions only.
 	PruneTombstones(ctx context.Context, network string, keep int) error
+
+	// JoinRelay makes or finds the relay in one transaction; a new one is not
+	// alive yet. Its refusals are ErrKeyUnknown, ErrKeyRole, ErrKeyExpired,
+	// ErrKeyUsed and *NameTakenError.
+	JoinRelay(ctx context.Context, j RelayJoin) (Relay, error)
+	// AuthenticateRelay returns the relay a credential belongs to, or ErrNotFound.
+	AuthenticateRelay(ctx context.Context, credential Hash) (Relay, error)
+	// Relays returns all readable relays, in order of name.
+	Relays(ctx context.Context) ([]Relay, error)
+	UpdateRelay(ctx context.Context, id string, st RelayState) error // ErrNotFound
+	// DeleteRelay removes a relay, given by id or name, and returns its id.
+	DeleteRelay(ctx context.Context, idOrName string) (id string, err error) // ErrNotFound
+
+	// Denials returns at most limit entries behind position since, in order.
+	Denials(ctx context.Context, since uint64, limit int) ([]Denial, error)
+	// PruneDenials forgets those that are over before then.
+	PruneDenials(ctx context.Context, before time.Time) error
 
 	// CheckWritable makes a small durable change.
 	CheckWritable(ctx context.Context) error
@@ -87,6 +105,7 @@ type Device struct {
 	V4, V6            netip.Addr
 	Tags              []string // sorted
 	Ephemeral         bool
+	Relays            []string // ids of its relays, its home first
 	Version, OS       string
 	RegKeyID          string    // key it joined with last
 	Created           time.Time // first joined
@@ -99,11 +118,12 @@ type Device struct {
 // RegKey is a registration key without its secret.
 type RegKey struct {
 	ID, Description               string
+	Role                          string // controlapi.RoleDevice or RoleRelay
 	SingleUse, Ephemeral, Reclaim bool
 	Tags                          []string
 	Created, Expires, LastUsed    time.Time // Expires and LastUsed may be zero
 	Uses                          int
-	UsedBy                        string // device id, of a single-use key
+	UsedBy                        string // id of the device or relay, of a single-use key
 }
 
 // Changes is what happened after a revision: every change up to Revision.

@@ -41,6 +41,7 @@ type Fake struct {
 	requests  map[string]int
 	heartbeat time.Duration
 	network   network
+	relays    relays
 	streams   map[*stream]struct{}
 	changed   chan struct{} // closed and replaced when streams or requests change
 }
@@ -70,7 +71,7 @@ func start(tb testing.TB, addr string, cert tls.Certificate) *Fake {
 	f := &Fake{
 		tb: tb, cert: cert, addr: addr, server: key.NewPrivate(),
 		requests: map[string]int{}, heartbeat: Heartbeat,
-		network: newNetwork(), streams: map[*stream]struct{}{}, changed: make(chan struct{}),
+		network: newNetwork(), relays: newRelays(), streams: map[*stream]struct{}{}, changed: make(chan struct{}),
 	}
 	f.Start()
 	tb.Cleanup(f.Stop)

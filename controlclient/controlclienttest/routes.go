@@ -54,6 +54,7 @@ func (f *Fake) routes() *http.ServeMux {
 			w.WriteHeader(http.StatusNoContent)
 		}
 	})
+	f.relayRoutes(mux)
 	return mux
 }
 
@@ -63,6 +64,9 @@ func (f *Fake) join(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	switch {
+	case req.RegKey == RelaySecret:
+		Refuse(w, controlapi.Problem{Status: 403, Code: controlapi.CodeKeyRole, Detail: "the registration key is for relays"})
+		return
 	case req.RegKey != RegSecret:
 		Refuse(w, controlapi.Problem{Status: 403, Code: controlapi.CodeKeyUnknown, Detail: "no such registration key", Hint: "make one with nexctl reg-key create"})
 		return
@@ -111,11 +115,15 @@ func (f *Fake) createRegKey(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	info := controlapi.RegKeyInfo{
-		ID: fmt.Sprintf("key-%d", len(f.network.regKeys)+1), Description: req.Description, SingleUse: req.SingleUse,
+		ID: fmt.Sprintf("key-%d", len(f.network.regKeys)+1), Description: req.Description, Role: req.Role, SingleUse: req.SingleUse,
 		Ephemeral: req.Ephemeral, Reclaim: req.Reclaim, Tags: req.Tags, Created: time.Now().UTC().Truncate(time.Second),
 	}
 	f.network.regKeys = append(f.network.regKeys, info)
-	reply(w, controlapi.RegKeyCreated{RegKeyInfo: info, Key: f.RegKey().String()})
+	k := f.RegKey()
+	if req.Role == controlapi.RoleRelay {
+		k = f.RelayKey()
+	}
+	reply(w, controlapi.RegKeyCreated{RegKeyInfo: info, Key: k.String()})
 }
 
 func (f *Fake) deleteRegKey(w http.ResponseWriter, r *http.Request) {

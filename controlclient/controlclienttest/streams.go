@@ -72,6 +72,7 @@ func (f *Fake) put(d controlapi.Device) controlapi.Device {
 func (f *Fake) Remove(id string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	f.relays.deny(f.network.devices[id].PublicKey)
 	ev := f.network.remove(id)
 	for s := range f.streams {
 		if s.device == id {
@@ -138,6 +139,9 @@ func (f *Fake) watch(w http.ResponseWriter, r *http.Request, id string) {
 	f.mu.Lock()
 	s.public = f.network.devices[id].PublicKey
 	first := f.network.since(id, r.URL.Query().Get("epoch"), since)
+	if f.relays.told {
+		first = append(first, f.relays.event(s.public))
+	}
 	beat := f.heartbeat
 	f.streams[s] = struct{}{}
 	f.announce()

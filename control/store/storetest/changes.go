@@ -67,12 +67,12 @@ func testUpdate(t *testing.T, w *world) {
 
 func testDeleteKeep(t *testing.T, w *world) {
 	a := w.join(w.wish(w.regKey("k"), "a"))
-	_, ok, err := w.DeleteDevice(ctx, w.net.ID, "a", w.now, func(d store.Device) bool { return d.ID == a.ID })
+	_, ok, err := w.DeleteDevice(ctx, w.net.ID, "a", store.Deletion{Rest: w.now}, func(d store.Device) bool { return d.ID == a.ID })
 	w.must(err)
 	equal(t, "deleted", ok, false)
 	equal(t, "revision", w.revision(), a.Revision)
 	w.delete("a", w.now)
-	if _, _, err := w.DeleteDevice(ctx, w.net.ID, "a", w.now, nil); !errors.Is(err, store.ErrNotFound) {
+	if _, _, err := w.DeleteDevice(ctx, w.net.ID, "a", store.Deletion{Rest: w.now}, nil); !errors.Is(err, store.ErrNotFound) {
 		t.Errorf("second deletion: %v", err)
 	}
 }
@@ -87,7 +87,7 @@ func testScope(t *testing.T, w *world) {
 	if _, err := w.Device(ctx, w.net.ID, a.ID); !errors.Is(err, store.ErrNotFound) {
 		t.Errorf("device of another network: %v", err)
 	}
-	if _, _, err := w.DeleteDevice(ctx, w.net.ID, a.ID, w.now, nil); !errors.Is(err, store.ErrNotFound) {
+	if _, _, err := w.DeleteDevice(ctx, w.net.ID, a.ID, store.Deletion{Rest: w.now}, nil); !errors.Is(err, store.ErrNotFound) {
 		t.Errorf("deletion from another network: %v", err)
 	}
 	ds, err := w.Devices(ctx, first.ID)

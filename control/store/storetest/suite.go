@@ -42,6 +42,11 @@ func Run(t *testing.T, open func(t *testing.T) store.Store) {
 		{"a kept device stays", testDeleteKeep},
 		{"networks do not see each other", testScope},
 		{"last seen goes forward only", testTouch},
+		{"homes change the revision once", testHomes},
+		{"a relay joins, reports and goes", testRelays},
+		{"a key is for one role", testRoles},
+		{"a single-use key admits one relay", testRelayKey},
+		{"who loses its place is denied", testDenials},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			w := &world{t: t, Store: open(t), now: time.UnixMilli(1_700_000_000_000).UTC()}
@@ -122,7 +127,7 @@ func (w *world) revision() uint64 {
 
 func (w *world) delete(id string, until time.Time) {
 	w.t.Helper()
-	_, ok, err := w.DeleteDevice(ctx, w.net.ID, id, until, nil)
+	_, ok, err := w.DeleteDevice(ctx, w.net.ID, id, store.Deletion{Rest: until, Deny: until.Add(72 * time.Hour)}, nil)
 	w.must(err)
 	if !ok {
 		w.t.Fatalf("device %s was kept", id)
