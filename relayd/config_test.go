@@ -14,7 +14,9 @@ func TestValidateNamesTheFlag(t *testing.T) {
 		change func(*Config)
 	}{
 		{"", func(*Config) {}},
-		{"", func(c *Config) { c.PublicAddresses, c.RelayListen, c.Listen = []string{"r.example.com", "2001:db8::1"}, ":3478", Off }},
+		{"", func(c *Config) {
+			c.PublicAddresses, c.RelayListen, c.Listen = []string{"r.example.com", "2001:db8::1"}, ":3478", Off
+		}},
 		{"", func(c *Config) { c.RelayListen, c.Listen = ":3478", "192.0.2.1:443" }},
 		{"--service-url: ", func(c *Config) { c.ServiceURL = "http://h" }},
 		{"--reg-key: ", func(c *Config) { c.RegKey = "https://h#" }},

@@ -300,7 +300,7 @@ func TestDrain(t *testing.T) {
 	leaver := s.device("net", relay.UDP, time.Hour).connected()
 	stayer := s.device("net", relay.TLS, time.Hour).connected()
 	r.cancel()
-	s.Wait("the last heartbeat", func() bool { return s.last().Draining })
+	waitFor(t, "the last heartbeat", func() bool { return s.last().Draining })
 	waitFor(t, "draining", func() bool { return leaver.Status().Draining && stayer.Status().Draining })
 	late := s.device("net", relay.UDP, time.Hour)
 	late.refusedFor(relay.RefusedDraining)

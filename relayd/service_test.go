@@ -150,7 +150,7 @@ func (s *service) heartbeats(n int) {
 		return n
 	}
 	want := count() + n
-	s.Wait("heartbeats", func() bool { return count() >= want })
+	waitFor(s.t, "heartbeats", func() bool { return count() >= want })
 }
 
 // admits makes a credential for a device.
