@@ -40,7 +40,9 @@ type Finding struct {
 type PeerFinding struct {
 	Name     string `json:"name"`
 	PathKind string `json:"path_kind"` // direct, relay or none
-	Why      string `json:"why"`
+	// Idle: nobody talks to it, so no path is looked for.
+	Idle bool   `json:"idle"`
+	Why  string `json:"why"`
 	// Direct lists what would make the path direct, the easiest first; any one
 	// of them does.
 	Direct []string `json:"what_would_make_it_direct"`

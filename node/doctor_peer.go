@@ -32,7 +32,7 @@ func judgePeer(c checkup, p peerFacts) (localapi.PeerFinding, localapi.Finding) 
 			v.Why += " over " + transportName(p.Path.Transport)
 		}
 	case !p.Wanted:
-		v.PathKind, v.Why = localapi.PathNone, "nobody talks to it: a path is looked for when something wants one"
+		v.PathKind, v.Idle, v.Why = localapi.PathNone, true, "nobody talks to it: a path is looked for when something wants one"
 		return v, f
 	default:
 		v.PathKind = localapi.PathNone

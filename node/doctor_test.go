@@ -221,6 +221,9 @@ func TestPeersInOtherSituations(t *testing.T) {
 			if v.PathKind != tt.kind || f.Level != tt.level || !strings.Contains(v.Why, tt.why) {
 				t.Errorf("%s, level %q: %s", v.PathKind, f.Level, v.Why)
 			}
+			if v.Idle != (tt.name == "nobody talks") {
+				t.Errorf("idle %v", v.Idle)
+			}
 			if v.Direct == nil {
 				t.Error("ways are null")
 			}

@@ -20,8 +20,37 @@ func (a *app) nexdGroup() *cobra.Command {
 		Short:   "Ask and tell the daemon of this host",
 		Example: "  nexctl nexd status\n  nexctl nexd wait --for ready --timeout 30s",
 	}
-	c.AddCommand(a.daemonVersion(), a.daemonStatus(), a.daemonWait(), a.daemonGet(), a.daemonSet(), a.ruleGroup(), a.peerGroup())
+	c.AddCommand(
+		a.daemonVersion(), a.daemonStatus(), a.daemonWait(), a.daemonGet(), a.daemonSet(),
+		a.ruleGroup(), a.peerGroup(), a.daemonNetcheck(), a.daemonDoctor(),
+	)
 	return a.group(c)
+}
+
+// with finds the daemon for do, the body of a command.
+func (d *daemonFlags) with(do func(ctx context.Context, client *localapi.Client, args []string) error) func(*cobra.Command, []string) error {
+	return func(cmd *cobra.Command, args []string) error {
+		client, err := d.client()
+		if err != nil {
+			return err
+		}
+		return do(cmd.Context(), client, args)
+	}
+}
+
+// question makes c ask the daemon one thing and print it: as the document it
+// is, or for people.
+func question[T any](d *daemonFlags, c *cobra.Command, get func(ctx context.Context, client *localapi.Client, args []string) (T, error), people func(*tables, T)) *cobra.Command {
+	c.RunE = d.with(func(ctx context.Context, client *localapi.Client, args []string) error {
+		doc, err := get(ctx, client, args)
+		if err != nil {
+			return err
+		}
+		return d.app.print(d.output, doc, func(t *tables) { people(t, doc) })
+	})
+	d.register(c)
+	outputFlag(c, &d.output)
+	return c
 }
 
 func (a *app) daemonVersion() *cobra.Command {
@@ -31,17 +60,13 @@ func (a *app) daemonVersion() *cobra.Command {
 		Short:   "Print which build of nexd is running",
 		Example: "  nexctl nexd version",
 		Args:    takes(),
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			client, err := d.client()
-			if err != nil {
-				return err
-			}
-			info, err := client.Version(cmd.Context())
+		RunE: d.with(func(ctx context.Context, client *localapi.Client, _ []string) error {
+			info, err := client.Version(ctx)
 			if err != nil {
 				return err
 			}
 			return a.printBuild("nexd", d.output, info)
-		},
+		}),
 	}
 	d.register(c)
 	outputFlag(c, &d.output)
@@ -49,11 +74,10 @@ func (a *app) daemonVersion() *cobra.Command {
 }
 
 func (a *app) daemonStatus() *cobra.Command {
-	d := &daemonFlags{app: a}
-	c := &cobra.Command{
+	return question(&daemonFlags{app: a}, &cobra.Command{
 		Use:   "status",
-		Short: "Print what the daemon does: device, service, peers, rules",
-		Long: `Print what the daemon does: device, service, peers and rules.
+		Short: "Print what the daemon does: device, service, relays, peers, rules",
+		Long: `Print what the daemon does: device, service, relays, peers and rules.
 
 The daemon is ready when its device is joined, its tunnel is up and every rule
 listens. State offline means that the service cannot be reached while traffic
@@ -61,21 +85,9 @@ goes on. The JSON form is described in docs/status-json.md; keys are only ever
 added to it.`,
 		Example: "  nexctl nexd status\n  nexctl nexd status --output json",
 		Args:    takes(),
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			client, err := d.client()
-			if err != nil {
-				return err
-			}
-			st, err := client.Status(cmd.Context())
-			if err != nil {
-				return err
-			}
-			return a.print(d.output, st, func(t *tables) { showStatus(t, st, time.Now()) })
-		},
-	}
-	d.register(c)
-	outputFlag(c, &d.output)
-	return c
+	}, func(ctx context.Context, client *localapi.Client, _ []string) (localapi.Status, error) {
+		return client.Status(ctx)
+	}, func(t *tables, st localapi.Status) { showStatus(t, st, time.Now()) })
 }
 
 func (a *app) daemonWait() *cobra.Command {
@@ -158,12 +170,8 @@ func (a *app) daemonGet() *cobra.Command {
 		Short:   "Print this device's address in the mesh",
 		Example: "  nexctl nexd get tunnelip\n  nexctl nexd get tunnelip --ipv6",
 		Args:    takes(),
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			client, err := d.client()
-			if err != nil {
-				return err
-			}
-			st, err := client.Status(cmd.Context())
+		RunE: d.with(func(ctx context.Context, client *localapi.Client, _ []string) error {
+			st, err := client.Status(ctx)
 			if err != nil {
 				return err
 			}
@@ -173,7 +181,7 @@ func (a *app) daemonGet() *cobra.Command {
 			}
 			_, err = fmt.Fprintln(a.Out, addr)
 			return err
-		},
+		}),
 	}
 	ip.Flags().BoolVar(&six, "ipv6", false, "the IPv6 address")
 	d.register(ip)

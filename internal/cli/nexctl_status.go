@@ -38,6 +38,10 @@ func showStatus(t *tables, st localapi.Status, now time.Time) {
 		"Version", st.Version,
 	)
 	t.facts(pairs...)
+	if len(st.Relays) > 0 {
+		fmt.Fprintln(t)
+		relayTable(t, st.Relays)
+	}
 	if len(st.Peers) > 0 {
 		fmt.Fprintln(t)
 		peerTable(t, st.Peers, now)
@@ -62,16 +66,63 @@ func natText(n localapi.NATStatus) string {
 	return strings.Join(parts, ", ")
 }
 
+// relayTable has a line for each relay.
+func relayTable(t *tables, list []localapi.RelayStatus) {
+	rows := make([][]string, 0, len(list))
+	for _, r := range list {
+		at := r.URL
+		if r.Transport == localapi.TransportUDP || at == "" && r.UDP.IsValid() {
+			at = r.UDP.String()
+		}
+		connected := "no"
+		if r.Connected {
+			connected = r.Transport
+		}
+		rows = append(rows, []string{r.Name, role(r.Home, r.Standby), connected, at, milliseconds(r.RTTMillis), r.Error})
+	}
+	t.table([]string{"RELAY", "ROLE", "CONNECTED", "ADDRESS", "RTT", "ERROR"}, rows)
+}
+
+// role of a relay for this device.
+func role(home, standby bool) string {
+	switch {
+	case home:
+		return "home"
+	case standby:
+		return "standby"
+	}
+	return ""
+}
+
+// pathText is a path in a few words: direct 192.0.2.1:7, or relay NAME (udp).
+func pathText(p localapi.PathStatus) string { return strings.TrimSpace(p.Kind + " " + via(p)) }
+
+// via is where packets of a path go.
+func via(p localapi.PathStatus) string {
+	switch {
+	case p.Kind != localapi.PathRelay:
+		return p.Endpoint
+	case p.Transport == "":
+		return p.Relay
+	}
+	return fmt.Sprintf("%s (%s)", p.Relay, p.Transport)
+}
+
+// pathFacts is a path with its round trip.
+func pathFacts(p localapi.PathStatus) string {
+	text := pathText(p)
+	if rtt := milliseconds(p.RTTMillis); rtt != "" {
+		text += ", " + rtt
+	}
+	return text
+}
+
 // peerTable has a line for each peer.
 func peerTable(t *tables, peers []localapi.PeerStatus, now time.Time) {
 	rows := make([][]string, 0, len(peers))
 	for _, p := range peers {
-		via := p.Path.Endpoint
-		if p.Path.Kind == localapi.PathRelay {
-			via = p.Path.Relay
-		}
 		rows = append(rows, []string{
-			p.Name, addresses(p.Addresses), p.Path.Kind, via, milliseconds(p.Path.RTTMillis),
+			p.Name, addresses(p.Addresses), p.Path.Kind, via(p.Path), milliseconds(p.Path.RTTMillis),
 			ago(p.LastHandshake, now), size(int64(p.TxBytes)), size(int64(p.RxBytes)),
 		})
 	}
