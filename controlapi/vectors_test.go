@@ -60,11 +60,29 @@ func TestVectors(t *testing.T) {
 		t.Errorf("the proof in the join request is wrong: want %s", base64.StdEncoding.EncodeToString(proof[:]))
 	}
 	page.JSON("api.join-response", &controlapi.JoinResponse{})
+	var relay controlapi.RelayJoinRequest
+	page.JSON("api.relay-join-request", &relay)
+	if relay.PublicKey != device.Public() || relay.RegKey != k.Secret || relay.Token != challenge.Token {
+		t.Error("the relay's join request does not belong to the key, the registration key and the challenge")
+	}
+	page.Is("api.relay-transcript", relay.Transcript())
+	if proof, err = device.Proof(challenge.ServerKey, controlapi.RelayProofLabel, relay.Transcript()); err != nil {
+		t.Fatal(err)
+	}
+	page.Is("api.relay-proof", proof[:])
+	if !service.VerifyProof(relay.PublicKey, controlapi.RelayProofLabel, relay.Transcript(), relay.Proof) {
+		t.Errorf("the proof in the relay's join request is wrong: want %s", base64.StdEncoding.EncodeToString(proof[:]))
+	}
+	page.JSON("api.relay-join-response", &controlapi.RelayJoinResponse{})
+	page.JSON("api.relay-heartbeat", &controlapi.RelayHeartbeat{})
+	page.JSON("api.relay-heartbeat-answer", &controlapi.RelayHeartbeatAnswer{})
+	page.JSON("api.homes", &controlapi.Homes{})
 	page.JSON("api.problem", &controlapi.Problem{})
 	page.JSON("api.signal", &controlapi.Signal{})
 	page.JSON("api.signal-result", &controlapi.SignalResult{})
 	for _, kind := range []controlapi.EventType{
-		controlapi.EventSnapshot, controlapi.EventDelta, controlapi.EventHeartbeat, controlapi.EventSignal, controlapi.EventBye,
+		controlapi.EventSnapshot, controlapi.EventDelta, controlapi.EventHeartbeat, controlapi.EventSignal,
+		controlapi.EventRelays, controlapi.EventBye,
 	} {
 		var ev controlapi.Event
 		if page.JSON("api.event-"+string(kind), &ev); ev.Type != kind {
