@@ -23,7 +23,7 @@ func (s *Server) trace(w http.ResponseWriter, r *http.Request) {
 	}
 	check(w, r, "trace "+peer, func(ctx context.Context) (Trace, error) {
 		return s.cfg.Daemon.Trace(ctx, peer)
-	})
+	}, Trace.whole)
 }
 
 // netcheck is done once at a time: it sends packets.
@@ -36,15 +36,15 @@ func (s *Server) netcheck(w http.ResponseWriter, r *http.Request) {
 			return Netcheck{}, ctx.Err()
 		}
 		return s.cfg.Daemon.Netcheck(ctx)
-	})
+	}, Netcheck.whole)
 }
 
 func (s *Server) doctor(w http.ResponseWriter, r *http.Request) {
-	check(w, r, "doctor", s.cfg.Daemon.Doctor)
+	check(w, r, "doctor", s.cfg.Daemon.Doctor, Doctor.whole)
 }
 
-// check answers with a document that took some time, whole.
-func check[T interface{ whole() T }](w http.ResponseWriter, r *http.Request, what string, do func(context.Context) (T, error)) {
+// check answers with a document that took some time, made whole.
+func check[T any](w http.ResponseWriter, r *http.Request, what string, do func(context.Context) (T, error), whole func(T) T) {
 	ctx, cancel := context.WithTimeout(r.Context(), CheckTimeout)
 	defer cancel()
 	doc, err := do(ctx)
@@ -55,5 +55,5 @@ func check[T interface{ whole() T }](w http.ResponseWriter, r *http.Request, wha
 		refuse(w, err)
 		return
 	}
-	reply(w, doc.whole())
+	reply(w, whole(doc))
 }

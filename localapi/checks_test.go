@@ -67,9 +67,9 @@ func fullDoctor() localapi.Doctor {
 	return localapi.Doctor{
 		Findings: []localapi.Finding{
 			{Level: localapi.LevelOK, Subject: "service", Text: "connected to https://h:8443"},
-			{Level: localapi.LevelProblem, Subject: "rules", Text: "ingress tcp:80:127.0.0.1:8080: address in use", Advice: "end what listens there, or choose another port"},
+			{Level: localapi.LevelProblem, Subject: "udp", Text: "no STUN server answers over UDP, and no relay is connected: nobody can be reached", Advice: "let UDP out of this host's network, and the answers in"},
 		},
-		Peers: []localapi.PeerFinding{{Name: "db", PathKind: localapi.PathRelay, Why: "UDP is blocked at db", Direct: []string{"let UDP out at db"}}},
+		Peers: []localapi.PeerFinding{{Name: "db", PathKind: localapi.PathRelay, Why: "packets go through relay service over UDP: UDP is blocked at db: it says that no server answers it", Direct: []string{"let UDP out of db's network, and the answers in"}}},
 	}
 }
 

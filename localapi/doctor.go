@@ -30,7 +30,8 @@ type Doctor struct {
 // Finding is one sentence of the doctor.
 type Finding struct {
 	Level string `json:"level"`
-	// Subject is a peer's name, or daemon, service, udp, nat, relay, rules or clock.
+	// Subject is a peer's name, or daemon, service, udp, nat, port mapping, relay or
+	// clock.
 	Subject string `json:"subject"`
 	Text    string `json:"text"`
 	Advice  string `json:"advice"` // empty: nothing to do
