@@ -8,7 +8,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"nexd/internal/logkey"
 	"nexd/internal/stunwire"
 	"nexd/key"
 )
@@ -38,6 +37,10 @@ type Agent struct {
 	stun      stunClient
 	stunNext  time.Time // the next round while somebody is active
 	deferred  []deferredOffer
+	ports     []netip.AddrPort // mappings of the gateway
+	relays    map[uint16]Relay
+	ownRelays []key.Public // home first
+	ranking   uint64       // of the list of relays; each change is another
 	hints     hintBook
 	toDerive  deriveQueue
 	derived   chan derivedSecrets
@@ -55,6 +58,8 @@ type Agent struct {
 type peer struct {
 	key     key.Public
 	secrets *secrets // nil: not derived yet
+	relays  []uint16 // as the service says
+	ranked  uint64   // the ranking its machine has
 	*session
 }
 
@@ -73,6 +78,9 @@ type session struct {
 	asked     []stunwire.TxID // oldest first, at most maxAsked
 	activated time.Time
 	shown     PeerPath // as published
+	offered   []uint16 // relays, as the peer's last offer says
+	nat       uint8    // likewise
+	story     story
 }
 
 // Bounds of the agent.
@@ -109,6 +117,7 @@ func New(c Config) *Agent {
 		peers: make(map[key.Public]*peer), byHint: make(map[stunwire.Hint]*peer),
 		active: make(map[*peer]struct{}), asked: make(map[stunwire.TxID]ask),
 		answers: newLimit(answersInAll, answersInAll), unhurried: newLimit(burstRate, burstBurst),
+		relays: make(map[uint16]Relay), ranking: 1,
 		net: network{only: c.LocalIP.Unmap()}, stun: newSTUNClient(), hints: newHintBook(c.Hints),
 		toDerive: newDeriveQueue(), derived: make(chan derivedSecrets, 64), resolved: make(chan []netip.AddrPort),
 		jobs: make(chan signalJob, signalQueue), results: make(chan signalResult, signalQueue),
@@ -153,7 +162,7 @@ func (a *Agent) Run(ctx context.Context) error {
 			a.giveHints()
 			return nil
 		case <-a.wake:
-			a.takeInbox(&resolveAt)
+			a.takeMail(&resolveAt)
 		case p := <-a.packets:
 			a.handlePacket(p)
 		case s := <-a.signals:
@@ -219,12 +228,15 @@ func (a *Agent) advance(now time.Time) {
 // step hands the machine of p an event, lets the time pass and does what it says.
 func (a *Agent) step(p *peer, now time.Time, event func(*machine)) {
 	m := p.machine
-	event(m)
-	var sent, received time.Time
-	if a.config.Activity != nil && m.state != Idle {
-		sent, received = a.config.Activity(p.key)
+	if p.ranked != a.ranking {
+		a.rank(p, now)
 	}
-	m.tick(now, sent, received)
+	event(m)
+	var seen Activity
+	if a.config.Activity != nil {
+		seen = a.config.Activity(p.key)
+	}
+	m.tick(now, seen)
 	for _, x := range m.take() {
 		a.act(p, now, x)
 	}
@@ -268,11 +280,11 @@ func (a *Agent) act(p *peer, now time.Time, x action) {
 	case doOffer:
 		a.queueOffer(p, now, x.reply, x.delay)
 	case doPath:
-		a.config.Paths.SetPath(p.key, x.addr)
-		if x.addr.IsValid() {
-			a.log.Info("direct path to peer", logkey.Peer, p.key.Short(), logkey.Addr, x.addr, logkey.RTT, p.machine.best.rtt(), logkey.Reason, x.reason)
-		} else {
-			a.log.Info("no path to peer", logkey.Peer, p.key.Short(), logkey.Reason, x.reason)
+		a.config.Paths.SetRoute(p.key, x.route.path, x.route.spare, x.route.both)
+		a.tellPath(p, now, x)
+	case doUse:
+		if a.config.UseRelay != nil {
+			a.config.UseRelay(x.relay)
 		}
 	case doSTUN:
 		if now.Sub(a.stun.began) > stunFresh {

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"net/netip"
 	"time"
+
+	"nexd/internal/relaypath"
 )
 
 // maxCandidates is how many addresses of one peer are known at a time, and how
@@ -20,6 +22,9 @@ const (
 	static         // given by a person (--endpoint)
 	prflx          // peer-reflexive: learnt from a verified check
 	old            // a hint from an earlier life
+	mapped         // a port mapping of the gateway (PCP, NAT-PMP, UPnP)
+	predicted      // what a hard NAT may choose next
+	relayed        // through a relay; never offered as an address
 )
 
 func (k kind) String() string {
@@ -34,6 +39,12 @@ func (k kind) String() string {
 		return "peer-reflexive"
 	case old:
 		return "hint"
+	case mapped:
+		return "mapped"
+	case predicted:
+		return "predicted"
+	case relayed:
+		return "relay"
 	}
 	return fmt.Sprintf("kind(%d)", uint8(k))
 }
@@ -45,10 +56,14 @@ func (k kind) preference() uint32 {
 		return 126
 	case static:
 		return 120
+	case mapped:
+		return 115
 	case prflx:
 		return 110
 	case reflexive:
 		return 100
+	case predicted:
+		return 60
 	default:
 		return 50
 	}
@@ -69,13 +84,15 @@ type candidate struct {
 // target is an address of a peer with what is known about it.
 type target struct {
 	candidate
-	near bool // on a network of ours: no NAT in between
+	near  bool         // on a network of ours: no NAT in between
+	relay *relayTarget // nil: an address of the peer's own
 
-	asked time.Time // the last check sent
-	pong  time.Time // the last verified answer; zero: never
-	rtts  [8]time.Duration
-	n     int // answers so far
-	wins  int // answers in a row with a lower cost than the best path
+	asked  time.Time // the last check sent
+	checks int       // sent
+	pong   time.Time // the last verified answer; zero: never
+	rtts   [8]time.Duration
+	n      int // answers so far
+	wins   int // answers in a row with a lower cost than the best path
 }
 
 // maxRTT is what a path without an answer counts as.
@@ -103,6 +120,11 @@ func (t *target) answered(now time.Time, rtt time.Duration) {
 // cost orders paths: the round trip, and a millisecond for public IPv4, whose
 // NATs forget.
 func (t *target) cost() time.Duration {
+	if t.relay != nil && t.relay.tls {
+		return t.rtt() + penaltyTLS
+	} else if t.relay != nil {
+		return t.rtt() + penaltyUDP
+	}
 	if t.near || t.Addr.Addr().Is6() || t.Addr.Addr().IsPrivate() {
 		return t.rtt()
 	}
@@ -121,7 +143,7 @@ func usable(addr netip.AddrPort, exclude func(netip.Addr) bool) bool {
 	case ip.Is4() && (ip.As4()[0] == 0 || ip.As4()[0] >= 240):
 		return false // "this network" and reserved (RFC 6890)
 	}
-	return exclude == nil || !exclude(ip)
+	return !relaypath.Is(ip) && (exclude == nil || !exclude(ip))
 }
 
 var broadcast = netip.AddrFrom4([4]byte{255, 255, 255, 255})

@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"time"
 
+	"nexd/internal/relaypath"
 	"nexd/internal/stunwire"
 )
 
@@ -37,11 +38,18 @@ func (a *Agent) sendCheck(p *peer, to netip.AddrPort, now time.Time) {
 		p.asked = p.asked[1:]
 	}
 	a.counters.checks.Add(1)
-	a.write(b, to)
+	a.write(p, b, to)
 }
 
-func (a *Agent) write(b []byte, to netip.AddrPort) {
-	if err := a.config.Socket.WriteSTUN(b, to); err != nil {
+// write sends to a peer, to one of its addresses or through a relay.
+func (a *Agent) write(p *peer, b []byte, to netip.AddrPort) {
+	var err error
+	if n := relaypath.Number(to); n != 0 {
+		err = a.config.Socket.WriteRelay(n, p.key, b)
+	} else {
+		err = a.config.Socket.WriteSTUN(b, to)
+	}
+	if err != nil {
 		a.counters.failed.Add(1)
 	}
 }
@@ -141,7 +149,8 @@ func (a *Agent) handleCheck(m *stunwire.Message, pkt packet) {
 		a.counters.unverified.Add(1)
 		return
 	}
-	if !usable(pkt.from, a.config.Exclude) {
+	relay := relaypath.Number(pkt.from)
+	if relay == 0 && !usable(pkt.from, a.config.Exclude) {
 		a.counters.unverified.Add(1) // a check through the mesh itself, or from nowhere
 		return
 	}
@@ -155,7 +164,7 @@ func (a *Agent) handleCheck(m *stunwire.Message, pkt packet) {
 	case stale:
 		a.counters.replayed.Add(1)
 		if p.staleRate.take(now) && a.answers.take(now) {
-			a.write(stunwire.AppendCheckStale(make([]byte, 0, 128), m.ID, p.checks.epoch, &p.secrets.check), pkt.from)
+			a.write(p, stunwire.AppendCheckStale(make([]byte, 0, 128), m.ID, p.checks.epoch, &p.secrets.check), pkt.from)
 		}
 		return
 	case fresh:
@@ -165,7 +174,11 @@ func (a *Agent) handleCheck(m *stunwire.Message, pkt packet) {
 		return
 	}
 	a.counters.answers.Add(1)
-	a.write(stunwire.AppendCheckReply(make([]byte, 0, 128), m.ID, pkt.from, &p.secrets.check), pkt.from)
+	mapped := pkt.from
+	if relay != 0 {
+		mapped = netip.AddrPortFrom(netip.IPv6Unspecified(), 0) // a relay's number is nobody else's business
+	}
+	a.write(p, stunwire.AppendCheckReply(make([]byte, 0, 128), m.ID, mapped, &p.secrets.check), pkt.from)
 	a.activate(p, now)
 	a.step(p, now, func(mach *machine) { mach.checked(now, pkt.from, a.net.near(pkt.from.Addr())) })
 }

@@ -28,9 +28,12 @@ type Config struct {
 	// tries again with its next round. At most [signalWorkers] calls run at a
 	// time. Nil: there is no signalling, only remembered addresses are checked.
 	Signal func(ctx context.Context, to key.Public, sealed []byte) error
-	// Activity returns when WireGuard packets were last sent to the peer, and
-	// last received from the address of its path. It must be cheap. Nil: never.
-	Activity func(peer key.Public) (sent, received time.Time)
+	// Activity returns what passed between this node and the peer. It must be
+	// cheap. Nil: nothing ever.
+	Activity func(peer key.Public) Activity
+	// UseRelay asks for a session with a relay for some minutes. It must not
+	// block. Nil: nobody.
+	UseRelay func(relay uint16)
 	// Activate is told that a peer proved itself by a check or an offer, at
 	// most once a second per peer. Nil: nobody.
 	Activate func(peer key.Public)
@@ -58,14 +61,37 @@ type Config struct {
 type Socket interface {
 	// WriteSTUN sends pkt to an address and does not keep it.
 	WriteSTUN(pkt []byte, to netip.AddrPort) error
+	// WriteRelay sends pkt to a peer through a relay and does not keep it.
+	WriteRelay(relay uint16, peer key.Public, pkt []byte) error
 	// Port is the local UDP port; 0 while the socket is closed.
 	Port() uint16
 }
 
-// Paths is told which address packets to a peer go to; *bind.Bind is one.
+// Paths is told where packets to a peer go. Addresses may stand for relays
+// (package relaypath).
 type Paths interface {
-	// SetPath sets the address of a peer; an invalid one means that there is none.
-	SetPath(peer key.Public, to netip.AddrPort)
+	// SetRoute sets the path of a peer; an invalid one means that there is none.
+	// Handshakes go to spare as well, if it is valid, and while both is set all
+	// packets do.
+	SetRoute(peer key.Public, path, spare netip.AddrPort, both bool)
+}
+
+// Peer is a member of the network.
+type Peer struct {
+	Key key.Public
+	// Relays are those it is said to be at, its home first, by their numbers.
+	Relays []uint16
+}
+
+// Relay is a relay this node knows.
+type Relay struct {
+	Number uint16 // as in relaypath; never 0
+	Name   string // for people
+	Key    key.Public
+	Up     bool // there is a session
+	Shaky  bool // which owes an answer
+	TLS    bool // the session is not over UDP
+	Own    bool // our home, or standby, in this order: peers are told to find us there
 }
 
 // Hint is where a peer was reachable at some time: worth a check when nothing newer is known.
@@ -77,7 +103,9 @@ type Hint struct {
 
 // PeerPath is how a peer is reached now.
 type PeerPath struct {
-	Addr  netip.AddrPort // invalid: there is no path
+	Addr  netip.AddrPort // may stand for a relay; invalid: there is no path
+	Spare netip.AddrPort // the second way, for handshakes
+	Both  bool           // packets take both
 	RTT   time.Duration  // the best of the last checks; 0 without a path
 	Since time.Time      // when State or Addr last changed
 	State State

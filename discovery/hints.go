@@ -97,10 +97,10 @@ const hintAgain = time.Hour
 // noteHints remembers how p is reached, if it is.
 func (a *Agent) noteHints(p *peer, now time.Time) {
 	m := p.machine
-	if m.best == nil {
+	if !m.direct() {
 		return
 	}
-	order := slices.Clone(m.targets)
+	order := slices.DeleteFunc(slices.Clone(m.targets), func(t *target) bool { return t.relay != nil })
 	slices.SortStableFunc(order, func(x, y *target) int {
 		switch {
 		case x == m.best, y != m.best && m.lessUseful(y, x):

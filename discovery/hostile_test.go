@@ -286,9 +286,9 @@ func TestManyMembers(t *testing.T) {
 		w := &world{t: t, net: simnet.New(10 * time.Millisecond), nodes: make(map[key.Public]*simNode)}
 		a := w.at("203.0.113.1", public)
 		b := w.at("203.0.113.2", public)
-		members := []key.Public{a.pub, b.pub}
+		members := []Peer{{Key: a.pub}, {Key: b.pub}}
 		for range 2000 {
-			members = append(members, key.NewPrivate().Public())
+			members = append(members, Peer{Key: key.NewPrivate().Public()})
 		}
 		a.agent.SetPeers(members)
 		a.agent.Want(b.pub)

@@ -21,14 +21,22 @@ type inbox struct {
 	signals chan signal
 	wake    chan struct{} // the fields below have news
 
-	mu       sync.Mutex // guards the fields below
-	wants    map[key.Public]struct{}
-	peerList []key.Public
-	newPeers bool
-	servers  []string
-	newSTUN  bool
+	mu      sync.Mutex // guards the fields below
+	mail    mail
+	servers []string
 
 	droppedPackets, droppedSignals, droppedWants atomic.Uint64
+}
+
+// mail is what was handed in since Run looked last; of what is nil there is no news.
+type mail struct {
+	wants   map[key.Public]struct{}
+	peers   *[]Peer
+	relays  *[]Relay
+	mapped  *[]netip.AddrPort
+	notices []notice
+	servers bool
+	moved   bool // the network changed
 }
 
 type packet struct {
@@ -39,21 +47,33 @@ type packet struct {
 
 type signal struct {
 	from   key.Public
+	relay  uint16 // that brought it; 0: the service did
 	sealed []byte
+}
+
+// notice is what a relay says of a peer.
+type notice struct {
+	relay uint16
+	peer  key.Public
+	here  bool
 }
 
 const (
 	packetQueue = 512
 	signalQueue = 128
 	maxWants    = 4096
+	maxNotices  = 1024
+	maxRelays   = 64
 )
 
 func newInbox() inbox {
 	return inbox{
 		packets: make(chan packet, packetQueue), signals: make(chan signal, signalQueue),
-		wake: make(chan struct{}, 1), wants: make(map[key.Public]struct{}),
+		wake: make(chan struct{}, 1), mail: newMail(),
 	}
 }
+
+func newMail() mail { return mail{wants: make(map[key.Public]struct{})} }
 
 // HandleSTUN takes a STUN packet that arrived on the socket. It copies pkt.
 func (b *inbox) HandleSTUN(pkt []byte, from netip.AddrPort) {
@@ -75,13 +95,16 @@ func (b *inbox) HandleSTUN(pkt []byte, from netip.AddrPort) {
 
 // HandleSignal takes a sealed offer that the service delivered as from the
 // peer; what it claims is checked. It copies sealed.
-func (b *inbox) HandleSignal(from key.Public, sealed []byte) {
-	if len(sealed) > controlapi.MaxSignal {
+func (b *inbox) HandleSignal(from key.Public, sealed []byte) { b.HandleOffer(0, from, sealed) }
+
+// HandleOffer takes a sealed offer that came through a relay. It copies sealed.
+func (b *inbox) HandleOffer(relay uint16, from key.Public, sealed []byte) {
+	if len(sealed) > controlapi.MaxSignal || len(b.signals) == cap(b.signals) {
 		b.droppedSignals.Add(1)
 		return
 	}
 	select {
-	case b.signals <- signal{from, bytes.Clone(sealed)}:
+	case b.signals <- signal{from, relay, bytes.Clone(sealed)}:
 	default:
 		b.droppedSignals.Add(1)
 	}
@@ -91,9 +114,9 @@ func (b *inbox) HandleSignal(from key.Public, sealed []byte) {
 // wanted soon. For a peer that is no member it does nothing.
 func (b *inbox) Want(peer key.Public) {
 	b.mu.Lock()
-	_, known := b.wants[peer]
-	if !known && len(b.wants) < maxWants {
-		b.wants[peer] = struct{}{}
+	_, known := b.mail.wants[peer]
+	if !known && len(b.mail.wants) < maxWants {
+		b.mail.wants[peer] = struct{}{}
 	} else if !known {
 		b.droppedWants.Add(1)
 	}
@@ -101,11 +124,49 @@ func (b *inbox) Want(peer key.Public) {
 	b.rouse()
 }
 
-// SetPeers replaces the list of members. One that is no longer there loses its
-// path at once. It copies peers.
-func (b *inbox) SetPeers(peers []key.Public) {
+// SetRelays replaces the list of relays; at most 64 are taken. It copies relays.
+func (b *inbox) SetRelays(relays []Relay) {
+	relays = slices.Clone(relays[:min(len(relays), maxRelays)])
 	b.mu.Lock()
-	b.peerList, b.newPeers = slices.Clone(peers), true
+	b.mail.relays = &relays
+	b.mu.Unlock()
+	b.rouse()
+}
+
+// Presence says that a peer is, or is not, at a relay, as the relay told.
+func (b *inbox) Presence(relay uint16, peer key.Public, here bool) {
+	b.mu.Lock()
+	if len(b.mail.notices) < maxNotices {
+		b.mail.notices = append(b.mail.notices, notice{relay, peer, here})
+	}
+	b.mu.Unlock()
+	b.rouse()
+}
+
+// SetMapped replaces the port mappings of the gateway that lead to the socket.
+// It copies mapped.
+func (b *inbox) SetMapped(mapped []netip.AddrPort) {
+	mapped = slices.Clone(mapped)
+	b.mu.Lock()
+	b.mail.mapped = &mapped
+	b.mu.Unlock()
+	b.rouse()
+}
+
+// NetworkChanged says that addresses or routes of the machine may be others now.
+func (b *inbox) NetworkChanged() {
+	b.mu.Lock()
+	b.mail.moved = true
+	b.mu.Unlock()
+	b.rouse()
+}
+
+// SetPeers replaces the list of members. One that is no longer there loses its
+// path at once. It copies the list; the lists of relays in it must not change.
+func (b *inbox) SetPeers(peers []Peer) {
+	peers = slices.Clone(peers)
+	b.mu.Lock()
+	b.mail.peers = &peers
 	b.mu.Unlock()
 	b.rouse()
 }
@@ -114,7 +175,7 @@ func (b *inbox) SetPeers(peers []key.Public) {
 func (b *inbox) SetSTUN(servers []string) {
 	b.mu.Lock()
 	if !slices.Equal(b.servers, servers) || len(servers) == 0 {
-		b.servers, b.newSTUN = slices.Clone(servers), true
+		b.servers, b.mail.servers = slices.Clone(servers), true
 	}
 	b.mu.Unlock()
 	b.rouse()
@@ -133,22 +194,37 @@ func (b *inbox) serverNames() []string {
 	return b.servers // replaced, never changed
 }
 
-// takeInbox does what was handed in.
-func (a *Agent) takeInbox(resolveAt *time.Time) {
+// takeMail does what was handed in.
+func (a *Agent) takeMail(resolveAt *time.Time) {
 	a.mu.Lock()
-	wants, peers, newPeers, newSTUN := a.wants, a.peerList, a.newPeers, a.newSTUN
-	a.wants = make(map[key.Public]struct{})
-	a.peerList, a.newPeers, a.newSTUN = nil, false, false
+	m := a.mail
+	a.mail = newMail()
 	a.mu.Unlock()
 
 	now := time.Now()
-	if newPeers {
-		a.replacePeers(peers)
+	if m.relays != nil {
+		a.replaceRelays(now, *m.relays)
 	}
-	if newSTUN {
+	if m.peers != nil {
+		a.replacePeers(*m.peers)
+	}
+	if m.servers {
 		*resolveAt = now
 	}
-	for k := range wants {
+	if m.mapped != nil && !slices.Equal(*m.mapped, a.ports) {
+		a.ports = *m.mapped
+		a.tellPeers(now)
+	}
+	if m.moved {
+		a.readInterfaces()
+		a.networkChanged()
+	}
+	for _, n := range m.notices {
+		if p := a.peers[n.peer]; p != nil && p.session != nil {
+			a.step(p, now, func(m *machine) { m.presence(now, n.relay, n.here) })
+		}
+	}
+	for k := range m.wants {
 		if p := a.open(k, now); p != nil {
 			a.step(p, now, func(m *machine) { m.want(now) })
 		}
@@ -156,17 +232,22 @@ func (a *Agent) takeInbox(resolveAt *time.Time) {
 }
 
 // replacePeers makes the members those of the list.
-func (a *Agent) replacePeers(list []key.Public) {
+func (a *Agent) replacePeers(list []Peer) {
 	member := make(map[key.Public]struct{}, len(list))
 	var added []key.Public
-	for _, k := range list {
-		if k == a.self || k.IsZero() {
+	for _, x := range list {
+		if x.Key == a.self || x.Key.IsZero() {
 			continue
 		}
-		member[k] = struct{}{}
-		if a.peers[k] == nil {
-			a.peers[k] = &peer{key: k}
-			added = append(added, k)
+		member[x.Key] = struct{}{}
+		p := a.peers[x.Key]
+		if p == nil {
+			p = &peer{key: x.Key}
+			a.peers[x.Key] = p
+			added = append(added, x.Key)
+		}
+		if !slices.Equal(p.relays, x.Relays) {
+			p.relays, p.ranked = x.Relays, 0
 		}
 	}
 	for k, p := range a.peers {
@@ -191,7 +272,7 @@ func (a *Agent) forget(p *peer) {
 			delete(a.asked, id)
 		}
 		if p.machine.best != nil {
-			a.config.Paths.SetPath(p.key, netip.AddrPort{})
+			a.config.Paths.SetRoute(p.key, netip.AddrPort{}, netip.AddrPort{}, false)
 		}
 	}
 	a.unpublish(p.key)

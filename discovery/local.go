@@ -111,9 +111,9 @@ func (n *network) loopback() bool {
 	return len(n.addrs) > 0 && n.addrs[0].prefix.Addr().IsLoopback()
 }
 
-// candidates are what we offer, best first: static, host, server-reflexive,
+// candidates are what we offer, best first: static, host, mapped, server-reflexive,
 // and bridges as far as there is room.
-func (n *network) candidates(port uint16, statics, mapped []netip.AddrPort) []candidate {
+func (n *network) candidates(port uint16, statics, ports, reflexives []netip.AddrPort) []candidate {
 	var out, last []candidate
 	add := func(to []candidate, a netip.AddrPort, k kind, local uint16) []candidate {
 		same := func(c candidate) bool { return c.Addr == a }
@@ -140,7 +140,10 @@ func (n *network) candidates(port uint16, statics, mapped []netip.AddrPort) []ca
 			}
 		}
 	}
-	for _, a := range mapped {
+	for _, a := range ports {
+		out = add(out, unmap(a), mapped, 0xfff0)
+	}
+	for _, a := range reflexives {
 		out = add(out, a, reflexive, 0xfff0)
 	}
 	out = append(out, last...)

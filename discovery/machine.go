@@ -3,10 +3,25 @@ package discovery
 import (
 	"net/netip"
 	"time"
+
+	"nexd/internal/relaypath"
 )
 
 // machine is one peer. It does no I/O and knows no time but what it is told:
 // events go in by methods, actions come out in out, in order.
+//
+// Two things go on side by side. The path: where packets go. A relay at once, a
+// direct path as soon as one is proved, the relay again when it falls silent:
+//
+//	          a relay is up             an answer from a direct address
+//	none ────────────────────► relay ─────────────────────────────────► direct
+//	 ▲                        ▲  │ ▲                                     │   ▲
+//	 └── idle, no relay left ─┼──┘ │      no answer for max(200 ms, 3 rtt)   │ an answer
+//	                          │    │                                     ▼   │
+//	                          │    └──────────── 5 misses ──────────── suspect: packets take
+//	                          └ another relay, if this one is silent     both ways meanwhile
+//
+// And the search for a direct path:
 //
 //	       want, offer                     nothing answers
 //	IDLE ───────────────► START ──► PUNCH ────────────────► SEARCHING
@@ -14,43 +29,44 @@ import (
 //	 │ │       answer, a failure  in a burst; an answer         │ │ next round
 //	 │ │       or 1 s             proves a path                 │ └──► START
 //	 │ └──────────────────────────── 2 min without want ────────┘
-//	 │                                 │
-//	 │ 10 min without data             ▼       no answer for max(250 ms, 3 rtt)
-//	 └────────────────────────────── DIRECT ──────────────────────────► SUSPECT
-//	                                   ▲  any answer, on any path         │ │
-//	                                   └──────────────────────────────────┘ │
-//	                                     SEARCHING (first round at once) ◄──┘ 5 misses
+//	 └──────────────── a direct path is there
 //
 // A verified check from an address is answered by the agent and checked back
 // here ("triggered check") in every state, so the address an unlike NAT chose
 // for this pair is found without being announced.
 //
 // Rounds: an offer, then a burst to all candidates at 0, .05, .1, .2, .4, .8,
-// 1.6, 3.2 s, 20 ms apart, begun by both sides together. The first rounds follow
-// at 2, 5 and 10 s, since there is no relay yet that carries data meanwhile;
-// from then on more than 35 s of silence lie between them: a Linux NAT that took
-// an early check for a flow of its own forgets it only in silence.
+// 1.6, 3.2 s, 20 ms apart, begun by both sides together. Later rounds keep more
+// than 35 s of silence between them: a Linux NAT that took an early check for a
+// flow of its own forgets it only in silence. Three rounds may follow at once:
+// while nothing at all carries data, when the peer's answer was lost, and after
+// a direct path died, which may come back where it was.
 //
 // While a path is good it is checked each 2 s as data flows, at once when
-// something was sent and nothing heard for 0.5 s, each 25 s when idle, and not at
-// all after 10 idle minutes.
+// something was sent and nothing heard for 0.35 s, each 25 s when idle, and not
+// at all after 10 idle minutes. A relay is not checked when idle.
 type machine struct {
-	state   State
-	since   time.Time // of state and best
-	targets []*target // at most maxCandidates
-	best    *target   // nil: no path
+	phase   State     // of the search: Idle, Start, Punch or Searching
+	since   time.Time // of what State and best say
+	targets []*target // at most maxCandidates, and the relays
+	best    *target   // where packets go; nil: nowhere
+	told    route     // as last told by an action
+	reason  string    // of the change of best since then
 	out     []action
 
-	wanted    time.Time // last Want, offer or data sent
+	wanted    time.Time // last Want, offer, or data sent without a direct path
 	sent      time.Time // last data sent to the peer
 	received  time.Time // last data received over the path
 	checkedBy time.Time // last verified check of the peer
 
 	// The round.
-	rounds     int       // since the search began
-	nextRound  time.Time // zero: none planned
+	rounds     int // since the search began
+	rescues    int // of those that may yet follow at once
+	roundBegan time.Time
 	roundEnds  time.Time
-	queue      []probe // by time
+	nextRound  time.Time // zero: none planned
+	answeredBy time.Time // the peer's last offer
+	queue      []probe   // by time
 	offered    time.Time
 	offerRTT   time.Duration // of the signalling, as last measured; 0: not yet
 	offerAt    time.Time     // an offer is due then, too soon after the last; zero: none
@@ -58,22 +74,34 @@ type machine struct {
 
 	// Health of best.
 	asked    time.Time // the oldest check of best not answered; zero: none
+	doubted  time.Time // suspect since then; zero: not
 	repeated time.Time // the last repetition while suspect
 	misses   int
 	settled  time.Time // until then a better path is taken at once
 	switched time.Time
+	lost     *target // the direct path that died last
+	lostAt   time.Time
+	lostPing time.Time
+}
+
+// route is where packets go, in the words of [Paths].
+type route struct {
+	path, spare netip.AddrPort
+	both        bool
 }
 
 // action is something the agent shall do.
 type action struct {
 	do   what
-	addr netip.AddrPort // check, path
+	addr netip.AddrPort // check
 	// now: the check is not held back by the budget of bursts.
 	now bool
 	// reply and delay: of an offer.
 	reply  bool
 	delay  time.Duration
-	reason string // path: for the log
+	relay  uint16 // use
+	route  route
+	reason string // path: for the log; empty: the path itself is as it was
 }
 
 type what uint8
@@ -82,8 +110,9 @@ const (
 	_       what = iota
 	doCheck      // send a check to addr
 	doOffer      // send our candidates
-	doPath       // packets go to addr from now on; invalid: nowhere
+	doPath       // packets take route from now on
 	doSTUN       // look at our own mapped addresses, if that was long ago
+	doUse        // a session with relay is wanted
 )
 
 // probe is a check of a burst.
@@ -102,6 +131,8 @@ const (
 	offerSpacing = 500 * time.Millisecond  // least time between offers to a peer
 	wantedFor    = 2 * time.Minute         // a search goes on this long after the last want
 	quiet        = 35 * time.Second        // UDP timeout of a Linux NAT (30 s), and some
+	lostOffer    = 1200 * time.Millisecond // a round whose offer was not answered is repeated after
+	maxRescues   = 3                       // rounds that follow at once
 
 	activeFor    = 10 * time.Second // after data, the path counts as in use
 	activePing   = 2 * time.Second
@@ -110,12 +141,15 @@ const (
 	lingerFor    = 35 * time.Second // a path that only the peer uses
 	otherPing    = 30 * time.Second // other proved paths of a peer in use
 	otherFor     = 5 * time.Minute  // without an answer another path is no longer asked
-	silence      = 500 * time.Millisecond
-	minRTO       = 250 * time.Millisecond
+	silence      = 350 * time.Millisecond
+	minRTO       = 200 * time.Millisecond
 	maxMisses    = 5
 	trustData    = 10 * time.Second // data counts as life this long after an answer
 	recentPong   = 5 * time.Second  // another path answered this lately: taken when best is suspect
 	triggerAgain = time.Second      // no triggered check if the address answered this lately
+	bothFor      = 5 * time.Second  // packets take two ways at most this long
+	lostPings    = time.Second      // a direct path that died is asked again each
+	lostFor      = 30 * time.Second // for so long
 
 	settleFor    = 1500 * time.Millisecond
 	settleMargin = time.Millisecond
@@ -123,34 +157,58 @@ const (
 	switchWins   = 3
 	switchPause  = 10 * time.Second
 
-	pollEvery = 250 * time.Millisecond // grid on which activity is looked at
+	pollActive = 100 * time.Millisecond // grids on which activity is looked at
+	pollIdle   = 250 * time.Millisecond
 )
 
 var (
-	burst     = [...]time.Duration{0, 50e6, 100e6, 200e6, 400e6, 800e6, 1600e6, 3200e6}
-	roundGaps = [...]time.Duration{2e9, 3e9, 5e9, 40e9, 80e9, 160e9, 300e9} // from one round to the next
+	burst = [...]time.Duration{0, 50e6, 100e6, 200e6, 400e6, 800e6, 1600e6, 3200e6}
+	// roundGaps lie between rounds while a relay carries data, or when rescues are used up.
+	roundGaps = [...]time.Duration{40e9, 80e9, 160e9, 300e9}
+	// rescueGaps lie between the rounds that follow at once.
+	rescueGaps = [maxRescues]time.Duration{5e9, 3e9, 2e9}
 )
 
 func newMachine(now time.Time, hints []netip.AddrPort, near func(netip.Addr) bool) *machine {
-	m := &machine{state: Idle, since: now}
+	m := &machine{phase: Idle, since: now}
 	for _, a := range hints {
 		m.learn(candidate{Addr: a, Kind: old, Priority: old.priority(0)}, near(a.Addr()))
 	}
 	return m
 }
 
-// take returns the actions since the last call.
+// state is what others are told.
+func (m *machine) state() State {
+	switch {
+	case m.direct() && !m.doubted.IsZero():
+		return Suspect
+	case m.direct():
+		return Direct
+	case m.best != nil && m.phase != Start && m.phase != Punch:
+		return Relayed
+	}
+	return m.phase
+}
+
+// direct reports whether packets go straight to the peer.
+func (m *machine) direct() bool { return m.best != nil && m.best.relay == nil }
+
+// do queues an action.
+func (m *machine) do(a action) { m.out = append(m.out, a) }
+
+// take returns the actions so far.
 func (m *machine) take() []action {
 	out := m.out
 	m.out = nil
 	return out
 }
 
-func (m *machine) do(a action) { m.out = append(m.out, a) }
-
+// become changes the phase of the search.
 func (m *machine) become(s State, now time.Time) {
-	if m.state != s {
-		m.state, m.since = s, now
+	before := m.state()
+	m.phase = s
+	if m.state() != before {
+		m.since = now
 	}
 }
 
@@ -173,6 +231,9 @@ func (m *machine) find(addr netip.AddrPort) *target {
 // learn adds a candidate or raises what is known of it. When there is no room,
 // the least useful one that is not the path gives way, if it is less useful.
 func (m *machine) learn(c candidate, near bool) *target {
+	if relaypath.Is(c.Addr.Addr()) {
+		return nil
+	}
 	if t := m.find(c.Addr); t != nil {
 		if c.Priority > t.Priority {
 			t.candidate = c
@@ -181,15 +242,19 @@ func (m *machine) learn(c candidate, near bool) *target {
 		return t
 	}
 	t := &target{candidate: c, near: near}
-	if len(m.targets) < maxCandidates {
-		m.targets = append(m.targets, t)
-		return t
-	}
-	worst := -1
+	worst, room := -1, maxCandidates
 	for i, x := range m.targets {
-		if x != m.best && (worst < 0 || m.lessUseful(x, m.targets[worst])) {
+		if x.relay != nil {
+			continue
+		}
+		room--
+		if x != m.best && x != m.lost && (worst < 0 || m.lessUseful(x, m.targets[worst])) {
 			worst = i
 		}
+	}
+	if room > 0 {
+		m.targets = append(m.targets, t)
+		return t
 	}
 	if worst < 0 || !m.lessUseful(m.targets[worst], t) && c.Kind != prflx {
 		return nil
@@ -213,7 +278,7 @@ func (m *machine) lessUseful(a, b *target) bool {
 // what did not answer lately becomes a mere hint.
 func (m *machine) replaceCandidates(now time.Time, cands []candidate, near func(netip.Addr) bool) {
 	for _, t := range m.targets {
-		if t != m.best && !within(t.pong, now, otherFor) {
+		if t.relay == nil && t != m.best && !within(t.pong, now, otherFor) {
 			t.Kind, t.Priority = old, old.priority(0)
 		}
 	}
@@ -226,12 +291,11 @@ func (m *machine) replaceCandidates(now time.Time, cands []candidate, near func(
 func (m *machine) inUse(now time.Time) bool { return within(m.lastUse(), now, wantedFor) }
 
 // lastUse is when data last went either way, or was wanted to.
-func (m *machine) lastUse() time.Time {
-	last := m.wanted
-	for _, t := range []time.Time{m.sent, m.received} {
-		if t.After(last) {
-			last = t
-		}
+func (m *machine) lastUse() time.Time { return latest(m.wanted, latest(m.sent, m.received)) }
+
+func latest(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
 	}
-	return last
+	return b
 }

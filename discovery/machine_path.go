@@ -5,6 +5,16 @@ import (
 	"time"
 )
 
+// Activity is what passed between this node and a peer.
+type Activity struct {
+	// Sent is when WireGuard packets last went to the peer, Received when some
+	// last came over its path.
+	Sent, Received time.Time
+	// Relay is the relay some last came through, by its number, and RelayAt when.
+	Relay   uint16
+	RelayAt time.Time
+}
+
 // answered: a check of addr was answered after rtt.
 func (m *machine) answered(now time.Time, addr netip.AddrPort, rtt time.Duration) {
 	t := m.find(addr)
@@ -12,14 +22,23 @@ func (m *machine) answered(now time.Time, addr netip.AddrPort, rtt time.Duration
 		return // gave way to another meanwhile
 	}
 	t.answered(now, rtt)
+	if t.relay != nil {
+		t.relay.dead, t.relay.absent = time.Time{}, time.Time{}
+		t.relay.heard = now
+	}
 	switch {
-	case m.best == nil:
-		m.adopt(now, t, "found")
-		m.settled = now.Add(settleFor)
 	case t == m.best:
 		m.asked, m.misses = time.Time{}, 0
-		m.become(Direct, now)
-	case m.state == Suspect:
+		m.trust(now)
+	case t.relay != nil:
+		// Relays are chosen by who is there, not by who answers first.
+		if m.best != nil && m.best.relay != nil && !m.doubted.IsZero() {
+			m.adopt(now, t, "the relay before it is silent")
+		}
+	case !m.direct():
+		m.adopt(now, t, "found")
+		m.settled = now.Add(settleFor)
+	case !m.doubted.IsZero():
 		m.adopt(now, t, "the path before it is silent")
 	case t.n == 1 && m.sent.After(m.heard()) && now.Sub(m.heard()) > minRTO:
 		// A new address answers while the path is silent: the peer's NAT made another mapping.
@@ -50,15 +69,19 @@ func (m *machine) compare(now time.Time, t *target) {
 
 // adopt makes t the path.
 func (m *machine) adopt(now time.Time, t *target, reason string) {
-	m.best = t
-	m.asked, m.misses = time.Time{}, 0
+	m.best, m.reason = t, reason
+	m.asked, m.misses, m.doubted = time.Time{}, 0, time.Time{}
 	m.switched, m.since = now, now
 	m.received = time.Time{} // that was another path
 	for _, x := range m.targets {
 		x.wins = 0
 	}
-	m.state = Direct
-	m.rounds, m.nextRound = 0, time.Time{}
+	if t.relay != nil {
+		return
+	}
+	m.lost = nil
+	m.phase = Idle
+	m.rounds, m.rescues, m.nextRound = 0, 0, time.Time{}
 	// The first passes go on: a better address may be among those that follow.
 	kept := m.queue[:0]
 	for _, p := range m.queue {
@@ -67,21 +90,26 @@ func (m *machine) adopt(now time.Time, t *target, reason string) {
 		}
 	}
 	m.queue = kept
-	m.do(action{do: doPath, addr: t.Addr, reason: reason})
 }
 
 // drop leaves the peer without a path.
-func (m *machine) drop(now time.Time, s State, reason string) {
-	m.best = nil
-	m.asked, m.misses = time.Time{}, 0
-	m.state, m.since = s, now
-	m.do(action{do: doPath, reason: reason})
+func (m *machine) drop(now time.Time, reason string) {
+	m.best, m.reason = nil, reason
+	m.asked, m.misses, m.doubted = time.Time{}, 0, time.Time{}
+	m.since = now
+}
+
+// trust ends doubt about the path.
+func (m *machine) trust(now time.Time) {
+	if !m.doubted.IsZero() {
+		m.doubted, m.since = time.Time{}, now
+	}
 }
 
 // heard is the last sign of life on the path. Data counts, but its source is
 // not proved here: only for a while after an answer that is.
 func (m *machine) heard() time.Time {
-	if m.received.After(m.best.pong) && m.received.Sub(m.best.pong) <= trustData {
+	if m.received.After(m.best.pong) && (m.best.relay != nil || m.received.Sub(m.best.pong) <= trustData) {
 		return m.received
 	}
 	return m.best.pong
@@ -90,10 +118,17 @@ func (m *machine) heard() time.Time {
 // rto is how long an answer may take.
 func (m *machine) rto() time.Duration {
 	if m.best.n == 0 {
+		if m.best.relay != nil {
+			return firstRelayRTO
+		}
 		return minRTO
 	}
 	return max(minRTO, 3*m.best.rtt())
 }
+
+// firstRelayRTO is that of a relayed path nothing was measured on: the peer may
+// yet have to open a session there.
+const firstRelayRTO = 500 * time.Millisecond
 
 // ping checks the path, unless an answer is awaited already.
 func (m *machine) ping(now time.Time) {
@@ -102,52 +137,37 @@ func (m *machine) ping(now time.Time) {
 	}
 }
 
-// tick lets time pass. sent and received are when data last went to the peer,
-// and came from the address of the path.
-func (m *machine) tick(now, sent, received time.Time) {
-	m.sent, m.received = sent, received
-	if m.best != nil && !received.After(m.switched) {
+// tick lets time pass.
+func (m *machine) tick(now time.Time, seen Activity) {
+	m.sent, m.received = seen.Sent, seen.Received
+	if m.best != nil && !seen.Received.After(m.switched) {
 		m.received = time.Time{}
 	}
-	if m.best == nil && m.sent.After(m.wanted) {
+	if seen.Relay != 0 {
+		m.heardBy(seen.Relay, seen.RelayAt)
+	}
+	if !m.direct() && m.sent.After(m.wanted) {
 		m.wanted = m.sent
 	}
+	m.relay(now)
 	m.runQueue(now)
 	if !m.offerAt.IsZero() && !now.Before(m.offerAt) {
 		m.askForOffer(now)
 	}
 	if !m.replyUntil.IsZero() && !now.Before(m.replyUntil) {
-		m.punch(now, now)
+		m.unanswered(now)
 		m.runQueue(now)
 	}
-	switch m.state {
-	case Direct:
-		m.keep(now)
-	case Suspect:
-		m.doubt(now)
-	case Start, Punch, Searching:
-		m.goOn(now)
-	case Idle:
-	}
-}
-
-// goOn makes the next round, or ends the search.
-func (m *machine) goOn(now time.Time) {
 	switch {
-	case m.wants(now) && !m.nextRound.IsZero() && !now.Before(m.nextRound):
-		m.startRound(now)
-		m.runQueue(now)
-	case m.state != Searching && now.Before(m.roundEnds):
-	case m.wants(now):
-		m.become(Searching, now)
-		if m.nextRound.IsZero() {
-			// The round was the peer's; ours follows in silence.
-			m.nextRound = now.Add(quiet)
-		}
+	case m.best == nil:
+	case m.doubted.IsZero():
+		m.keep(now)
 	default:
-		m.become(Idle, now)
-		m.queue, m.offerAt, m.nextRound, m.rounds = nil, time.Time{}, time.Time{}, 0
+		m.doubt(now)
 	}
+	m.recover(now)
+	m.goOn(now)
+	m.tellRoute(now)
 }
 
 // keep looks after a good path.
@@ -163,18 +183,28 @@ func (m *machine) keep(now time.Time) {
 		return
 	}
 	pause := now.Sub(latest(m.best.asked, m.best.pong))
+	unheard := m.sent.After(heard) && now.Sub(heard) >= silence && pause >= silence
+	if m.best.relay != nil {
+		switch {
+		case unheard, within(use, now, activeFor) && pause >= activePing:
+			m.ping(now)
+		case !within(use, now, relayIdle) && !within(m.checkedBy, now, lingerFor):
+			m.drop(now, "idle")
+		}
+		return
+	}
 	switch {
-	case m.sent.After(heard) && now.Sub(heard) >= silence && pause >= silence,
+	case unheard,
 		within(use, now, activeFor) && pause >= activePing,
 		within(use, now, idleFor) && pause >= idlePing:
 		m.ping(now)
 	case !within(use, now, idleFor) && !within(m.checkedBy, now, lingerFor) && !within(m.switched, now, lingerFor):
-		m.drop(now, Idle, "idle")
+		m.drop(now, "idle")
 		return
 	}
 	if within(use, now, activeFor) {
 		for _, t := range m.targets {
-			if t != m.best && within(t.pong, now, otherFor) && now.Sub(t.asked) >= otherPing {
+			if t.relay == nil && t != m.best && within(t.pong, now, otherFor) && now.Sub(t.asked) >= otherPing {
 				m.check(now, t, false)
 			}
 		}
@@ -182,21 +212,28 @@ func (m *machine) keep(now time.Time) {
 }
 
 // suspect: the path owes an answer. Another that answered lately takes over;
-// otherwise all that ever answered are asked, together with the path.
+// otherwise all that ever answered are asked, together with the path, and
+// packets go by a relay as well.
 func (m *machine) suspect(now time.Time) {
 	m.misses = 1
 	for _, t := range m.targets {
-		if t != m.best && within(t.pong, now, recentPong) && t.pong.After(m.heard()) {
+		if m.direct() && t.relay == nil && t != m.best && within(t.pong, now, recentPong) && t.pong.After(m.heard()) {
 			m.adopt(now, t, "the path before it is silent")
 			m.ping(now)
 			return
 		}
 	}
-	m.become(Suspect, now)
+	m.doubted, m.since = now, now
 	m.repeated = now
 	m.check(now, m.best, true)
 	for _, t := range m.targets {
-		if t != m.best && !t.pong.IsZero() {
+		switch {
+		case t == m.best:
+		case t.relay != nil && m.best.relay != nil:
+			if t.relay.usable(now) {
+				m.check(now, t, true)
+			}
+		case t.relay == nil && !t.pong.IsZero():
 			m.check(now, t, true)
 		}
 	}
@@ -207,27 +244,62 @@ func (m *machine) suspect(now time.Time) {
 func (m *machine) doubt(now time.Time) {
 	if m.heard().After(m.repeated) {
 		m.asked, m.misses = time.Time{}, 0
-		m.become(Direct, now)
+		m.trust(now)
 		return
 	}
 	if now.Sub(m.repeated) < m.rto() {
 		return
 	}
 	if m.misses++; m.misses > maxMisses {
-		wants := m.inUse(now)
-		m.wanted = latest(m.wanted, m.sent)
-		m.drop(now, Searching, "silent")
-		if m.nextRound = (time.Time{}); wants {
-			m.search(now)
-			m.runQueue(now)
-		}
+		m.giveUp(now)
 		return
 	}
 	m.repeated = now
 	m.check(now, m.best, true)
-	if m.misses == 2 {
+	if m.misses == 2 && m.direct() {
 		m.startRound(now)
 		m.runQueue(now)
+	}
+}
+
+// giveUp leaves a path that stayed silent: for a relay, or another relay.
+func (m *machine) giveUp(now time.Time) {
+	dead := m.best
+	if dead.relay != nil {
+		dead.relay.dead = now
+		m.trust(now)
+		m.asked, m.misses = time.Time{}, 0
+		// With no other relay this one stays: the peer itself may be away.
+		if t := m.bestRelay(now, dead); t != nil && !within(t.relay.dead, now, deadFor) {
+			m.adopt(now, t, "the relay before it is silent")
+			m.check(now, t, true)
+		}
+		return
+	}
+	wants := m.inUse(now)
+	m.wanted = latest(m.wanted, m.sent)
+	m.lost, m.lostAt, m.lostPing = dead, now, now
+	m.drop(now, "silent")
+	m.relay(now)
+	m.phase, m.nextRound = Searching, time.Time{}
+	if wants {
+		m.search(now)
+		m.runQueue(now)
+	}
+}
+
+// recover asks the direct path that died whether it is back.
+func (m *machine) recover(now time.Time) {
+	if m.lost == nil {
+		return
+	}
+	if m.direct() || !within(m.lostAt, now, lostFor) || !m.wants(now) {
+		m.lost = nil
+		return
+	}
+	if now.Sub(m.lostPing) >= lostPings {
+		m.lostPing = now
+		m.check(now, m.lost, true)
 	}
 }
 
@@ -244,27 +316,32 @@ func (m *machine) next(now time.Time) time.Time {
 	}
 	sooner(m.replyUntil)
 	sooner(m.offerAt)
-	switch m.state {
-	case Direct, Suspect:
+	if m.best != nil {
 		// Activity is looked at on a common grid, so that many peers wake us once.
-		sooner(now.Truncate(pollEvery).Add(pollEvery))
+		grid := pollIdle
+		if within(m.lastUse(), now, activeFor) {
+			grid = pollActive
+		}
+		sooner(now.Truncate(grid).Add(grid))
 		if !m.asked.IsZero() {
 			sooner(m.asked.Add(m.rto()))
 		}
-		if m.state == Suspect {
+		if !m.doubted.IsZero() {
 			sooner(m.repeated.Add(m.rto()))
+			sooner(m.doubted.Add(bothFor + time.Millisecond))
 		}
-	case Start, Punch:
+	}
+	if m.lost != nil {
+		sooner(m.lostPing.Add(lostPings))
+	}
+	if m.phase == Start || m.phase == Punch {
 		sooner(m.roundEnds)
+	}
+	if m.phase != Idle {
 		if m.wants(now) {
-			sooner(m.nextRound)
-		}
-	case Searching:
-		if m.wants(now) {
-			sooner(m.nextRound)
+			sooner(m.roundAt())
 		}
 		sooner(m.wanted.Add(wantedFor + time.Millisecond))
-	case Idle:
 	}
 	if !at.IsZero() && at.Before(now.Add(time.Millisecond)) {
 		at = now.Add(time.Millisecond) // never spin

@@ -5,48 +5,91 @@ import (
 	"net/netip"
 	"slices"
 	"time"
+
+	"nexd/internal/relaypath"
 )
 
 // want: traffic to the peer is there.
 func (m *machine) want(now time.Time) {
 	paused := !within(m.wanted, now, quiet)
 	m.wanted = now
-	switch m.state {
-	case Idle:
+	switch {
+	case m.direct(), m.phase == Start, m.phase == Punch:
+	case m.phase == Idle:
 		m.search(now)
-	case Searching:
+	case paused && now.Sub(m.roundEnds) > quiet:
 		// New traffic after a pause does not wait for a long gap, if the last
 		// burst is long over.
-		if paused && now.Sub(m.roundEnds) > quiet {
-			m.search(now)
-		}
-	case Start, Punch, Direct, Suspect:
+		m.search(now)
 	}
 }
 
 // search begins the rounds anew.
 func (m *machine) search(now time.Time) {
-	m.rounds = 0
+	m.rounds, m.rescues = 0, maxRescues
 	m.startRound(now)
 }
 
 // startRound offers and, once the peer has answered or cannot, checks all.
 func (m *machine) startRound(now time.Time) {
 	gap := roundGaps[min(m.rounds, len(roundGaps)-1)]
-	if gap > quiet {
-		gap += time.Duration((rand.Float64() - 0.5) * 0.2 * float64(gap-quiet)) // ±10 %, never less than quiet
-	}
+	gap += time.Duration((rand.Float64() - 0.5) * 0.2 * float64(gap-quiet)) // ±10 %, never less than quiet
 	m.rounds++
+	m.roundBegan = now
 	m.nextRound = now.Add(gap)
 	m.roundEnds = now.Add(roundLength)
 	m.queue = nil
 	m.do(action{do: doSTUN})
 	m.askForOffer(now)
-	if m.best == nil {
-		m.become(Start, now)
-	}
+	m.become(Start, now)
 	// Our own networks have no NAT that could take offence: no waiting.
 	m.plan(now, now, func(t *target) bool { return t.near })
+}
+
+// roundAt is when the next round begins: early when this one cannot help any
+// more and there is need, as long as that was not done too often.
+func (m *machine) roundAt() time.Time {
+	early := time.Time{}
+	switch {
+	case m.rescues == 0:
+	case m.best == nil || m.lost != nil:
+		early = m.roundBegan.Add(rescueGaps[m.rescues-1])
+	case m.answeredBy.Before(m.roundBegan) && m.replyUntil.IsZero():
+		early = m.roundBegan.Add(lostOffer)
+	}
+	if !early.IsZero() && (m.nextRound.IsZero() || early.Before(m.nextRound)) {
+		return early
+	}
+	return m.nextRound
+}
+
+// goOn makes the next round, or ends the search.
+func (m *machine) goOn(now time.Time) {
+	if m.phase == Idle {
+		return
+	}
+	at := m.roundAt()
+	switch {
+	case m.direct() && m.doubted.IsZero():
+		m.become(Idle, now)
+		m.offerAt, m.nextRound, m.rounds = time.Time{}, time.Time{}, 0
+	case m.wants(now) && !at.IsZero() && !now.Before(at):
+		if at.Before(m.nextRound) {
+			m.rescues--
+		}
+		m.startRound(now)
+		m.runQueue(now)
+	case m.phase != Searching && now.Before(m.roundEnds):
+	case m.wants(now):
+		m.become(Searching, now)
+		if m.nextRound.IsZero() {
+			// The round was the peer's; ours follows in silence.
+			m.nextRound = now.Add(quiet)
+		}
+	default:
+		m.become(Idle, now)
+		m.queue, m.offerAt, m.nextRound, m.rounds = nil, time.Time{}, time.Time{}, 0
+	}
 }
 
 func (m *machine) askForOffer(now time.Time) {
@@ -70,10 +113,11 @@ func (m *machine) offerSent(now time.Time, delivered bool) {
 // gotOffer: the peer's candidates, already filtered.
 func (m *machine) gotOffer(now time.Time, o *offer, near func(netip.Addr) bool) {
 	m.replaceCandidates(now, o.Candidates, near)
+	m.answeredBy = now
 	start := now
 	if o.WantReply {
 		// Both begin together: we later by what the answer takes.
-		if m.best == nil {
+		if !m.direct() {
 			m.wanted = latest(m.wanted, now.Add(activeFor-wantedFor)) // a want that lasts activeFor: it is the peer's
 		}
 		delay := min(max(startDelay, m.offerRTT/2+10*time.Millisecond), replyWait)
@@ -96,9 +140,21 @@ func (m *machine) punch(now, start time.Time) {
 	m.queue = nil
 	m.roundEnds = start.Add(roundLength)
 	m.plan(now, start, func(*target) bool { return true })
-	if m.best == nil {
+	if !m.direct() || !m.doubted.IsZero() {
 		m.become(Punch, now)
 	}
+}
+
+// unanswered: nobody answered our offer in time. While a relay carries data it
+// is rather made again: checks that begin on one side alone can close a hole.
+func (m *machine) unanswered(now time.Time) {
+	if m.best != nil && m.best.relay != nil && m.rescues > 0 {
+		m.replyUntil = time.Time{}
+		m.rescues--
+		m.startRound(now)
+		return
+	}
+	m.punch(now, now)
 }
 
 // plan queues a burst to the chosen targets: near ones from now on, the others
@@ -117,7 +173,7 @@ func (m *machine) plan(now, start time.Time, choose func(*target) bool) {
 	last := start.Add(-probeSpacing)
 	for pass, offset := range burst {
 		for _, t := range order {
-			if !choose(t) || t == m.best {
+			if !choose(t) || t == m.best || t.relay != nil {
 				continue
 			}
 			if t.near {
@@ -147,6 +203,10 @@ func (m *machine) runQueue(now time.Time) {
 // checked: a verified check of the peer came from addr.
 func (m *machine) checked(now time.Time, addr netip.AddrPort, near bool) {
 	m.checkedBy = now
+	if n := relaypath.Number(addr); n != 0 {
+		m.heardBy(n, now)
+		return
+	}
 	t := m.find(addr)
 	if t == nil {
 		if t = m.learn(candidate{Addr: addr, Kind: prflx, Priority: prflx.priority(0)}, near); t == nil {
@@ -156,15 +216,15 @@ func (m *machine) checked(now time.Time, addr netip.AddrPort, near bool) {
 	if within(t.pong, now, triggerAgain) || within(t.asked, now, probeSpacing) {
 		return
 	}
-	if t == m.best && m.state == Direct && within(t.pong, now, idlePing+replyWait) {
+	if t == m.best && m.doubted.IsZero() && within(t.pong, now, idlePing+replyWait) {
 		return // the peer only keeps the path; we know it is good
 	}
-	if m.best != nil && t != m.best {
+	if m.direct() && t != m.best {
 		m.ping(now) // the peer looks elsewhere: perhaps the path is dead
 	}
-	if m.state == Idle {
+	if m.phase == Idle && !m.direct() {
 		m.become(Punch, now)
-		m.roundEnds = now.Add(roundLength)
+		m.roundBegan, m.roundEnds = now, now.Add(roundLength)
 		// One lost packet must not cost the triggered check.
 		for pass, offset := range burst[1:6] {
 			m.queue = append(m.queue, probe{now.Add(offset), addr, pass + 1})
@@ -175,32 +235,26 @@ func (m *machine) checked(now time.Time, addr netip.AddrPort, near bool) {
 
 // localChanged: our own addresses are others now.
 func (m *machine) localChanged(now time.Time) {
-	switch m.state {
-	case Direct, Suspect:
-		m.ping(now)
+	if m.best != nil {
+		m.asked = time.Time{} // what was sent from there counts no more
+		m.check(now, m.best, true)
+	}
+	switch {
+	case m.direct():
 		if m.inUse(now) {
 			m.startRound(now)
 		}
-	case Start, Punch, Searching:
-		if m.wants(now) {
-			m.search(now)
-		}
-	case Idle:
+	case m.wants(now) && m.phase != Idle:
+		m.search(now)
 	}
 }
 
 // check asks for a check of t.
 func (m *machine) check(now time.Time, t *target, urgent bool) {
 	t.asked = now
+	t.checks++
 	if t == m.best && m.asked.IsZero() {
 		m.asked = now
 	}
 	m.do(action{do: doCheck, addr: t.Addr, now: urgent})
-}
-
-func latest(a, b time.Time) time.Time {
-	if a.After(b) {
-		return a
-	}
-	return b
 }

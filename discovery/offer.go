@@ -5,6 +5,8 @@ import (
 	"errors"
 	"net/netip"
 	"time"
+
+	"nexd/key"
 )
 
 // offer is what a peer that wants to talk tells: where it may be reached, and
@@ -14,21 +16,23 @@ import (
 //	0       1     1: an offer
 //	1       1     flags: bit 0 an answer is wanted; other bits 0 when sent, ignored when read
 //	2       1     kind of NAT: 0 unknown, 1 open, 2 easy, 3 hard, 4 blocked
-//	3       1     0
+//	3       1     number of relays, at most 4
 //	4       2     start delay in ms: the sender of the offer begins its checks this long after sending
 //	6       2     number of candidates
 //	8       8     epoch of the sender
 //	16      8     sequence within the epoch, its own count
 //	24      8     the newest epoch the sender knows of the receiver; 0: none
 //	32            candidates, best first:
-//	        1     kind: 1 host, 2 server-reflexive, 3 static, 4 peer-reflexive, 5 hint
+//	        1     kind: 1 host, 2 server-reflexive, 3 static, 4 peer-reflexive, 5 hint, 6 mapped, 7 predicted
 //	        1     address family: 4 or 6
 //	        2     port
 //	        4     priority (RFC 8445)
 //	        4|16  address
+//	              relays the sender has sessions with, its home first:
+//	        32    public key
 //
-// Bytes after the candidates belong to later versions and are ignored. More than
-// 16 candidates may be announced; the first 16 are read.
+// Bytes after that belong to later versions and are ignored. More than 16
+// candidates may be announced; the first 16 are read, and no relays then.
 type offer struct {
 	WantReply  bool
 	NAT        uint8
@@ -36,12 +40,14 @@ type offer struct {
 	Epoch, Seq uint64
 	PeerEpoch  uint64
 	Candidates []candidate
+	Relays     []key.Public
 }
 
 const (
 	offerType       = 1
 	offerHeaderSize = 32
 	flagWantReply   = 1
+	maxOfferRelays  = 4
 )
 
 var errOffer = errors.New("malformed offer")
@@ -77,6 +83,11 @@ func (o *offer) appendTo(b []byte) []byte {
 		n++
 	}
 	binary.BigEndian.PutUint16(b[at+6:], n)
+	relays := o.Relays[:min(len(o.Relays), maxOfferRelays)]
+	b[at+3] = byte(len(relays))
+	for _, r := range relays {
+		b = append(b, r.Bytes()...)
+	}
 	return b
 }
 
@@ -94,9 +105,9 @@ func parseOffer(b []byte) (offer, error) {
 		Seq:        binary.BigEndian.Uint64(b[16:]),
 		PeerEpoch:  binary.BigEndian.Uint64(b[24:]),
 	}
-	n := min(int(binary.BigEndian.Uint16(b[6:])), maxCandidates)
+	announced, relays := int(binary.BigEndian.Uint16(b[6:])), int(b[3])
 	b = b[offerHeaderSize:]
-	for range n {
+	for range min(announced, maxCandidates) {
 		if len(b) < 8 {
 			return offer{}, errOffer
 		}
@@ -116,6 +127,20 @@ func parseOffer(b []byte) (offer, error) {
 			Priority: binary.BigEndian.Uint32(b[4:]),
 		})
 		b = b[8+size:]
+	}
+	if announced > maxCandidates {
+		return o, nil
+	}
+	for range min(relays, maxOfferRelays) {
+		if len(b) < key.Size {
+			return offer{}, errOffer
+		}
+		k, err := key.PublicFromBytes(b[:key.Size])
+		if err != nil {
+			return offer{}, errOffer
+		}
+		o.Relays = append(o.Relays, k)
+		b = b[key.Size:]
 	}
 	return o, nil
 }

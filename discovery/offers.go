@@ -80,9 +80,18 @@ func (a *Agent) sendOffer(p *peer, reply bool, delay time.Duration) {
 	o := offer{
 		WantReply: !reply, NAT: natCode(a.nat.Kind), StartDelay: delay,
 		Epoch: p.epoch, Seq: p.offerSeq, PeerEpoch: max(p.checks.epoch, p.offers.epoch),
-		Candidates: a.ownCandidates(),
+		Candidates: a.ownCandidates(), Relays: a.ownRelays,
 	}
 	job := signalJob{p.key, p.secrets.seal(o.appendTo(nil)), !reply}
+	relayed, proved := a.relayOffer(p, job.sealed)
+	p.story.add(time.Now(), offerText(reply, relayed, len(o.Candidates)))
+	if relayed {
+		job.asks = false // that it went is known; the service is the second way
+		if proved {
+			a.counters.signals.Add(1)
+			return
+		}
+	}
 	if a.config.Signal != nil {
 		select {
 		case a.jobs <- job:
@@ -91,7 +100,7 @@ func (a *Agent) sendOffer(p *peer, reply bool, delay time.Duration) {
 		default:
 		}
 	}
-	if !reply {
+	if !reply && !relayed {
 		// Not on this stack: the machine is in the middle of its actions.
 		select {
 		case a.results <- signalResult{to: p.key, err: context.Canceled}:
@@ -175,7 +184,15 @@ func (a *Agent) handleOffer(s signal) {
 	}
 	o.Candidates = a.filter(o.Candidates)
 	a.activate(p, now)
-	a.step(p, now, func(m *machine) { m.gotOffer(now, &o, a.net.near) })
+	a.learnRelays(p, o.Relays)
+	p.nat = o.NAT
+	p.story.add(now, gotOfferText(o.WantReply, a.relays[s.relay].Name, len(o.Candidates)))
+	a.step(p, now, func(m *machine) {
+		if s.relay != 0 {
+			m.heardBy(s.relay, now)
+		}
+		m.gotOffer(now, &o, a.net.near)
+	})
 }
 
 // filter drops candidates that must not be probed, and those that are ourselves.
@@ -189,7 +206,7 @@ func (a *Agent) filter(in []candidate) []candidate {
 		if !usable(c.Addr, a.config.Exclude) || a.isSelf(c.Addr) || c.Addr.Addr().IsLoopback() && !loopback {
 			continue
 		}
-		if c.Kind < host || c.Kind > old {
+		if c.Kind < host || c.Kind > predicted {
 			c.Kind = old // of a later version
 		}
 		c.Priority = c.Kind.priority(uint16(c.Priority >> 8)) // nobody ranks above its kind
@@ -202,7 +219,7 @@ func (a *Agent) filter(in []candidate) []candidate {
 
 // ownCandidates are what we offer now.
 func (a *Agent) ownCandidates() []candidate {
-	return a.net.candidates(a.config.Socket.Port(), a.config.Static, a.ownMapped())
+	return a.net.candidates(a.config.Socket.Port(), a.config.Static, a.ports, a.ownMapped())
 }
 
 // ownMapped are the mapped addresses that may be offered: a server may lie.

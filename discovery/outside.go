@@ -29,7 +29,9 @@ func (a *Agent) advanceSTUN(now time.Time) {
 	for _, s := range ask {
 		id := stunwire.NewTxID()
 		a.stun.asked(id, s, now)
-		a.write(stunwire.AppendRequest(make([]byte, 0, 32), id), s)
+		if err := a.config.Socket.WriteSTUN(stunwire.AppendRequest(make([]byte, 0, 32), id), s); err != nil {
+			a.counters.failed.Add(1)
+		}
 	}
 	if len(ask) > 0 {
 		a.stunNext = now.Add(stunActive + time.Duration((rand.Float64()*2-1)*float64(stunJitter)))
@@ -47,8 +49,8 @@ func (a *Agent) nextSTUN(now time.Time) time.Time {
 	}
 	active := false
 	for p := range a.active {
-		switch p.machine.state {
-		case Start, Punch, Searching:
+		switch p.machine.state() {
+		case Start, Punch, Searching, Relayed:
 			return a.stunNext
 		case Direct, Suspect:
 			active = active || p.machine.inUse(now)
@@ -90,7 +92,7 @@ func (a *Agent) stunAnswered(changed, ended bool) {
 
 func (a *Agent) anyDirect() bool {
 	for p := range a.active {
-		if p.machine.best != nil {
+		if p.machine.direct() {
 			return true
 		}
 	}

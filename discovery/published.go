@@ -39,9 +39,12 @@ func (p *published) NAT() NATInfo {
 // changed publishes p's path if it is another than before.
 func (a *Agent) changed(p *peer) {
 	m := p.machine
-	path := PeerPath{State: m.state, Since: m.since}
+	path := PeerPath{State: m.state(), Since: m.since, Spare: m.told.spare, Both: m.told.both}
 	if m.best != nil {
-		path.Addr, path.RTT = m.best.Addr, m.best.rtt()
+		path.Addr = m.best.Addr
+		if m.best.n > 0 {
+			path.RTT = m.best.rtt()
+		}
 	}
 	if path == p.shown {
 		return

@@ -2,6 +2,7 @@ package discovery
 
 import (
 	"context"
+	"errors"
 	"net"
 	"net/netip"
 	"testing"
@@ -21,8 +22,9 @@ func (u udp) WriteSTUN(b []byte, to netip.AddrPort) error {
 	return err
 }
 
-func (u udp) Port() uint16                       { return uint16(u.LocalAddr().(*net.UDPAddr).Port) }
-func (u udp) SetPath(key.Public, netip.AddrPort) {}
+func (u udp) Port() uint16                                              { return uint16(u.LocalAddr().(*net.UDPAddr).Port) }
+func (u udp) SetRoute(key.Public, netip.AddrPort, netip.AddrPort, bool) {}
+func (u udp) WriteRelay(uint16, key.Public, []byte) error               { return errors.New("no relays") }
 
 // TestTwoNodesOnThisMachine: real sockets, this machine's own addresses, no STUN.
 func TestTwoNodesOnThisMachine(t *testing.T) {
@@ -53,7 +55,7 @@ func TestTwoNodesOnThisMachine(t *testing.T) {
 				}
 			},
 		})
-		agents[i].SetPeers([]key.Public{keys[other].Public()})
+		agents[i].SetPeers([]Peer{{Key: keys[other].Public()}})
 	}
 	for i := range agents {
 		go func() { agents[i].Run(ctx); done <- struct{}{} }()

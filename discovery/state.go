@@ -8,11 +8,12 @@ type State uint8
 const (
 	_         State = iota
 	Idle            // nobody wants to talk; nothing is sent
-	Start           // an offer is on its way, the answer awaited
-	Punch           // checks go to all candidates
-	Direct          // a path is proved and kept
-	Suspect         // the path stopped answering; others are looked for
-	Searching       // no path; rounds are made from time to time
+	Start           // an offer is on its way, the answer awaited; a relay may carry data
+	Punch           // checks go to all candidates; a relay may carry data
+	Relayed         // a relay carries data; a direct path is looked for from time to time
+	Direct          // a direct path is proved and kept
+	Suspect         // the direct path stopped answering; others are looked for
+	Searching       // no path at all; rounds are made from time to time
 )
 
 // String returns the word for logs and status.
@@ -24,6 +25,8 @@ func (s State) String() string {
 		return "start"
 	case Punch:
 		return "punch"
+	case Relayed:
+		return "relayed"
 	case Direct:
 		return "direct"
 	case Suspect:

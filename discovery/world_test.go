@@ -1,14 +1,19 @@
 package discovery
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"fmt"
+	"maps"
 	"net/netip"
+	"slices"
 	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"nexd/internal/relaypath"
 	"nexd/internal/stunwire"
 	"nexd/key"
 	"nexd/test/simnet"
@@ -23,6 +28,8 @@ type world struct {
 	mu    sync.Mutex // guards the fields below
 	nodes map[key.Public]*simNode
 	down  bool // the service
+	// relays that are up, by number; all nodes have a session with each.
+	relays map[uint16]bool
 }
 
 var meshRange = netip.MustParsePrefix("100.64.0.0/10")
@@ -31,7 +38,7 @@ var meshRange = netip.MustParsePrefix("100.64.0.0/10")
 func inWorld(t *testing.T, f func(t *testing.T, w *world)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
-		w := &world{t: t, net: simnet.New(10 * time.Millisecond), nodes: make(map[key.Public]*simNode)}
+		w := &world{t: t, net: simnet.New(10 * time.Millisecond), nodes: make(map[key.Public]*simNode), relays: make(map[uint16]bool)}
 		w.stunServer("198.51.100.1")
 		w.stunServer("198.51.100.2")
 		f(t, w)
@@ -72,16 +79,30 @@ type simNode struct {
 
 	mu        sync.Mutex // guards the fields below
 	addrs     []localAddr
-	paths     map[key.Public]netip.AddrPort
+	paths     map[key.Public]route
 	drops     int // times a path was taken away
+	doubled   int // packets sent twice
 	changes   int
 	sent      map[key.Public]time.Time
 	received  map[key.Public]time.Time // from the path
+	relayed   map[key.Public]relayedAt
 	heard     map[key.Public]time.Time // from anywhere
 	gap       time.Duration            // longest silence while talked to
 	activated int
 	hints     []Hint
 }
+
+type relayedAt struct {
+	relay uint16
+	at    time.Time
+}
+
+var relayKeys = func() (keys [16]key.Public) {
+	for i := range keys {
+		keys[i] = key.NewPrivate().Public()
+	}
+	return keys
+}()
 
 type option func(*Config)
 
@@ -111,7 +132,8 @@ func (n *simNode) setAddrs(addrs ...string) {
 
 func (n *simNode) start(options ...option) {
 	n.mu.Lock()
-	n.paths, n.sent = make(map[key.Public]netip.AddrPort), make(map[key.Public]time.Time)
+	n.paths, n.sent = make(map[key.Public]route), make(map[key.Public]time.Time)
+	n.relayed = make(map[key.Public]relayedAt)
 	n.received, n.heard = make(map[key.Public]time.Time), make(map[key.Public]time.Time)
 	n.mu.Unlock()
 	c := Config{
@@ -134,9 +156,9 @@ func (n *simNode) start(options ...option) {
 	n.mu.Unlock()
 	n.w.mu.Lock()
 	n.w.nodes[n.pub] = n
-	var all []key.Public
+	var all []Peer
 	for k := range n.w.nodes {
-		all = append(all, k)
+		all = append(all, Peer{Key: k})
 	}
 	for _, x := range n.w.nodes {
 		x.current().SetPeers(all)
@@ -159,7 +181,7 @@ func (n *simNode) current() *Agent {
 func (n *simNode) path(peer *simNode) netip.AddrPort {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	return n.paths[peer.pub]
+	return n.paths[peer.pub].path
 }
 
 func (n *simNode) stop() {
@@ -173,20 +195,73 @@ func (n *simNode) stop() {
 func (n *simNode) Port() uint16                                { return n.host.Addr().Port() }
 func (n *simNode) WriteSTUN(b []byte, to netip.AddrPort) error { return n.host.Send(b, to) }
 
-func (n *simNode) SetPath(peer key.Public, to netip.AddrPort) {
+func (n *simNode) SetRoute(peer key.Public, path, spare netip.AddrPort, both bool) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if n.changes++; !to.IsValid() {
-		n.drops++
+	if path != n.paths[peer].path {
+		if n.changes++; !path.IsValid() {
+			n.drops++
+		}
+		n.received[peer] = time.Time{}
 	}
-	n.paths[peer] = to
-	n.received[peer] = time.Time{}
+	n.paths[peer] = route{path, spare, both}
 }
 
-func (n *simNode) activity(peer key.Public) (sent, received time.Time) {
+func (n *simNode) activity(peer key.Public) Activity {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	return n.sent[peer], n.received[peer]
+	by := n.relayed[peer]
+	return Activity{Sent: n.sent[peer], Received: n.received[peer], Relay: by.relay, RelayAt: by.at}
+}
+
+func (n *simNode) WriteRelay(relay uint16, peer key.Public, b []byte) error {
+	n.w.mu.Lock()
+	up, x := n.w.relays[relay], n.w.nodes[peer]
+	n.w.mu.Unlock()
+	if !up || x == nil {
+		return errors.New("no session")
+	}
+	b = bytes.Clone(b)
+	time.AfterFunc(2*n.w.net.Delay, func() {
+		n.w.mu.Lock()
+		up := n.w.relays[relay]
+		n.w.mu.Unlock()
+		switch {
+		case !up:
+		case b[0] == relaypath.Offer:
+			x.current().HandleOffer(relay, n.pub, b[1:])
+		default:
+			x.deliver(b, relaypath.Addr(relay))
+		}
+	})
+	return nil
+}
+
+// setRelay starts and ends a relay; known: the nodes are told of its end.
+func (w *world) setRelay(relay uint16, up, known bool) {
+	w.mu.Lock()
+	w.relays[relay] = up
+	nodes := slices.Collect(maps.Values(w.nodes))
+	var list []Relay
+	for n, up := range w.relays {
+		list = append(list, Relay{Number: n, Name: fmt.Sprint("r", n), Key: relayKeys[n], Up: up, Own: true})
+	}
+	w.mu.Unlock()
+	slices.SortFunc(list, func(a, b Relay) int { return int(a.Number) - int(b.Number) })
+	if known {
+		for _, n := range nodes {
+			n.current().SetRelays(list)
+		}
+	}
+}
+
+// send sends to an address or through a relay.
+func (n *simNode) send(peer key.Public, b []byte, to netip.AddrPort) {
+	if r := relaypath.Number(to); r != 0 {
+		n.WriteRelay(r, peer, b)
+	} else if to.IsValid() {
+		n.host.Send(b, to)
+	}
 }
 
 func (n *simNode) signal(_ context.Context, to key.Public, sealed []byte) error {
@@ -218,7 +293,13 @@ func (n *simNode) deliver(b []byte, from netip.AddrPort) {
 		n.gap = max(n.gap, now.Sub(last))
 	}
 	n.heard[peer] = now
-	if n.paths[peer] == from {
+	if r := relaypath.Number(from); r != 0 {
+		n.relayed[peer] = relayedAt{r, now}
+	}
+	if !n.paths[peer].path.IsValid() {
+		go n.agent.Want(peer) // to answer
+	}
+	if n.paths[peer].path == from {
 		n.received[peer] = now
 	}
 }
@@ -229,13 +310,16 @@ func (n *simNode) talk(peer *simNode, d time.Duration) {
 	for end := time.Now().Add(d); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
 		n.mu.Lock()
 		to := n.paths[peer.pub]
-		if to.IsValid() {
+		if to.path.IsValid() {
 			n.sent[peer.pub] = time.Now()
 		}
 		n.mu.Unlock()
-		if to.IsValid() {
-			n.host.Send(data, to)
-		} else {
+		n.send(peer.pub, data, to.path)
+		if to.both {
+			n.doubled++
+			n.send(peer.pub, data, to.spare)
+		}
+		if !to.path.IsValid() {
 			n.agent.Want(peer.pub)
 		}
 	}

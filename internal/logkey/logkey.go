@@ -14,6 +14,7 @@ const (
 	Peer      = "peer" // a peer's name, or the start of its key
 	Port      = "port"
 	Reason    = "reason"
+	Relay     = "relay" // a relay's name
 	Revision  = "revision"
 	Rule      = "rule"
 	RTT       = "rtt"
