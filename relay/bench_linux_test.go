@@ -156,7 +156,7 @@ func benchSocket(b *testing.B, c *net.UDPConn) *Socket {
 }
 
 // startChild starts a process that ends with the benchmark, and returns what it prints.
-func startChild(b *testing.B, cmd *exec.Cmd) *bufio.Reader {
+func startChild(b testing.TB, cmd *exec.Cmd) *bufio.Reader {
 	in, err := cmd.StdinPipe()
 	if err != nil {
 		b.Fatal(err)
@@ -331,7 +331,7 @@ func stream(b *testing.B, pid int, size int, send func() error, receive func() (
 }
 
 // benchChild starts a relay for WebSocket clients, and what it is compared with.
-func benchChild(b *testing.B) (r *testRelay, pid int, plain string) {
+func benchChild(b testing.TB) (r *testRelay, pid int, plain string) {
 	service, private := newService(b), key.NewPrivate()
 	cmd := exec.Command(os.Args[0])
 	cmd.Env = append(os.Environ(), childEnv+"="+base64.StdEncoding.EncodeToString(service.public)+" "+private.Reveal())

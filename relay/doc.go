@@ -2,8 +2,8 @@
 // cannot reach each other, and understands nothing in them. It holds both
 // sides: the relay and its client, over UDP and over WebSocket.
 //
-// It is not a path selector: a [Client] stands for one relay, and whoever has
-// several of them chooses. It does not encrypt: packets are WireGuard's. It
+// It is not a path selector: a [Pool] keeps sessions with relays and says how
+// they are, and whoever has packets says through which. It does not encrypt: packets are WireGuard's. It
 // knows no control service: credentials are bytes it is given, and relays
 // know only the public key they are signed with.
 //
@@ -15,8 +15,12 @@
 //   - [Server]: admit.go (who gets a session), session.go and table.go (what a
 //     relay knows), forward.go (what it does with a frame), outbox.go and
 //     socket_linux.go (how it leaves), websocket.go and fairqueue.go.
-//   - [Client]: machine.go (a session without I/O), client_run.go (which
-//     transport, when), client_send.go and client_receive.go (the packets).
+//   - [Client], one relay: machine.go (a session without I/O), client_run.go
+//     (which transport, when), client_udp.go and client_tls.go (what comes of
+//     it), client_send.go and client_receive.go (the packets).
+//   - [Pool], the relays of a node: pool_choice.go (home and standby, without
+//     I/O), pool_probe.go and pool_measure.go (how far relays are), pool_run.go
+//     and pool_session.go (sessions as wanted), pool_member.go (the packets).
 //
 // # A packet's way through a relay
 //

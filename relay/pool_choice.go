@@ -70,7 +70,7 @@ func (c *choice) step(now time.Time, list []standing) (next time.Time) {
 			c.leave(now, c.home)
 			c.become(now, other)
 			c.standby = c.pick(now, list, false)
-			home, standby = find(list, c.home), find(list, c.standby)
+			standby = find(list, c.standby)
 		}
 	} else if home.down > 0 {
 		next = earlier(next, now.Add(homePatience-home.down))

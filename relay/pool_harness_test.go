@@ -121,7 +121,10 @@ func (n *testPool) read() {
 		if err != nil {
 			return
 		}
-		if relay, peer, packet, ok := n.HandleUDP(b[:k], from); ok && !n.mute.Load() {
+		if n.mute.Load() {
+			continue
+		}
+		if relay, peer, packet, ok := n.HandleUDP(b[:k], from); ok {
 			n.take(poolPacket{relay, peer, string(packet), false})
 		}
 	}
