@@ -7,6 +7,8 @@
 #   lab    a NAT laboratory by hand, as root: LAB='a=full-cone b=symmetric,nodes=2'
 #   fuzz   every fuzz target in turn for FUZZTIME (30s) each; FUZZ=ParseRule narrows it
 #   bench  nexd beside plain proxies and the stock netstack; BENCHFLAGS='-rounds 1'
+#   bench-paths  how fast paths are found and how long changes of networks are felt,
+#          in the NAT laboratory, as root; BENCHFLAGS='-runs 5 -only rebind', '-long'
 #   lint   format, vet and staticcheck, as pinned in tools.mod
 #   fmt    format the Go files
 #   clean  remove what the above made
@@ -26,7 +28,7 @@ GOFILES   = $$(git ls-files --cached --others --exclude-standard '*.go' | while 
 # Tests with real programs are apart: they are never cached, and want the machine to themselves.
 PACKAGES ?= $$($(GO) list ./... | grep -v '^nexd/test\b')
 
-.PHONY: build demo test race lab fuzz bench lint fmt clean
+.PHONY: build demo test race lab fuzz bench bench-paths lint fmt clean
 
 build:
 	@mkdir -p bin
@@ -55,6 +57,10 @@ fuzz:
 bench: build
 	CGO_ENABLED=0 $(GO) build -C test/bench -trimpath -o $(CURDIR)/bin/bench .
 	bin/bench -nexd bin/nexd -nexctl bin/nexctl $(BENCHFLAGS)
+
+bench-paths: build
+	$(GO) build -o bin/pathbench ./test/paths/pathbench
+	bin/pathbench -bin bin $(BENCHFLAGS)
 
 lint:
 	@unformatted=$$($(TOOL) gofumpt -l $(GOFILES)); \

@@ -27,7 +27,7 @@ var floors = [][]string{
 	2: {"bind", "discovery", "internal/netwatch", "internal/stunserver", "netstack", "portmap", "proxy", "relay", "state", "tunnel"},
 	3: {"control", "control/store", "controlclient", "localapi"},
 	4: {"internal/cli", "node", "relayd"},
-	5: {"cmd/nexctl", "cmd/nexd", "examples/hello", "test", "test/cluster", "test/e2e", "test/lab", "test/lab/natlab", "test/netns", "test/paths", "test/script"},
+	5: {"cmd/nexctl", "cmd/nexd", "examples/hello", "test", "test/cluster", "test/e2e", "test/lab", "test/lab/natlab", "test/netns", "test/paths", "test/paths/pathbench", "test/script"},
 }
 
 // neighbours may know each other though they live on one floor; so may a
@@ -50,6 +50,7 @@ var doors = []struct {
 	{"github.com/miekg/dns", []string{"proxy"}},
 	{"github.com/pires/go-proxyproto", []string{"proxy"}},
 	{"github.com/hashicorp/go-retryablehttp", []string{"controlclient"}},
+	{"github.com/huin/goupnp", []string{"portmap"}},
 	{"github.com/danielgtaylor/huma/v2", []string{"control"}},
 	{"database/sql", []string{"control/store"}},
 	{"modernc.org/sqlite", []string{"control/store"}},

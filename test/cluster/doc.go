@@ -7,7 +7,8 @@
 //   - [Node] is a namespace with addresses; its Command runs a program in it.
 //   - [Proc] is a running program: its log, its end.
 //   - [Service] is `nexd serve`; [Cluster.Proxy] starts `nexd proxy` as an
-//     unprivileged user.
+//     unprivileged user, [Service.Relay] `nexd relay`.
+//   - [Proxy.Look] and [Proxy.Metrics] ask a daemon what it knows.
 //
 // It needs root, ip(8) and the tools a test names. What is missing fails the
 // test when NEXD_TEST_REQUIRE is set (continuous integration) and skips it,

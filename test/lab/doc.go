@@ -14,7 +14,9 @@
 //     [Site.Collect], [Lab.Block], [Lab.BlockOneWay], [Lab.Move].
 //   - [Node.Behaviour] measures mapping, filtering, ports and hairpin;
 //     [Pair] punches holes with plain sockets. The tests hold every kind and
-//     every pair of kinds to what it claims.
+//     every pair of kinds to what it claims, and [Punchable] to the theory.
+//   - [Node.Watch] counts what passes a node's cable, by kind.
+//   - [Session] stands in for a test in a program that builds a lab.
 //
 // Addresses: the core has .1 of each link. Site i has 198.18.i.0/24 outside,
 // 192.168.(100+i).0/24 inside and 2001:db8:i::/48; a site without NAT has its

@@ -23,11 +23,9 @@ func TestMain(m *testing.M) {
 
 // ready waits for members that were started together.
 func ready(members ...*Member) {
-	var wg sync.WaitGroup
 	for _, m := range members {
-		wg.Go(func() { m.Ready() })
+		m.Ready()
 	}
-	wg.Wait()
 }
 
 // relays reports whether the programs have relays at all.

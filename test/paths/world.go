@@ -3,6 +3,7 @@ package paths
 import (
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"time"
 
@@ -122,6 +123,26 @@ func Reaches(a, b *Member, kind string, limit time.Duration) error {
 		}
 		return nil
 	})
+}
+
+// Relay starts `nexd relay` at a public site and waits until it is ready.
+func (w *World) Relay(at *lab.Site) *cluster.Relay {
+	w.t.Helper()
+	return w.Service.Relay(w.adopt(at.Node(1)))
+}
+
+// RelayBetween is which relay of a list a member reaches a peer by.
+func RelayBetween(m, peer *Member, relays []*cluster.Relay) (*cluster.Relay, error) {
+	p, err := m.Path(peer)
+	if err != nil {
+		return nil, err
+	}
+	for _, r := range relays {
+		if p.Kind == localapi.PathRelay && (p.Relay == r.Name || strings.Contains(p.Relay, r.Node.V4.String())) {
+			return r, nil
+		}
+	}
+	return nil, fmt.Errorf("%s reaches %s by %s, by no relay of the list", m.Name, peer.Name, Show(p))
 }
 
 // Show is a path in a few words.

@@ -1,0 +1,50 @@
+package paths
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"nexd/test/lab"
+)
+
+// Members that nobody talks to cost no packets: of a hundred, none is checked,
+// asked for or held open. What there is belongs to the service's stream and to
+// the sessions with two relays.
+func TestIdlePeers(t *testing.T) {
+	t.Parallel()
+	const peers, length = 100, 60 * time.Second
+	w := New(t)
+	hub := w.Join(w.Site(lab.PortRestricted, lab.Options{}).Node(1))
+	for _, k := range []lab.Kind{lab.FullCone, lab.PortRestricted} {
+		n := w.Site(k, lab.Options{}).Node(1)
+		host := w.adopt(n)
+		for i := range peers / 2 {
+			w.JoinAs(host, n, fmt.Sprintf("%s-%d", n.Name, i))
+		}
+	}
+	hub.Ready()
+	if err := Until(time.Minute, func() error {
+		st, err := hub.Look()
+		if err == nil && len(st.Peers) < peers {
+			err = fmt.Errorf("%d peers", len(st.Peers))
+		}
+		return err
+	}); err != nil {
+		t.Fatal(err)
+	}
+	time.Sleep(10 * time.Second) // what a start brings is over then
+	cable := hub.At.Watch()
+	time.Sleep(length)
+	got := cable.Totals()
+	t.Logf("in %s: %+v", length, got)
+	own := got.Out
+	own.RelayOwn, own.TCP, own.Other = 0, 0, 0
+	if own != (lab.Packets{}) {
+		t.Errorf("sent to idle peers: %+v", own)
+	}
+	// A ping each ten seconds, twice that for a session's renewal, to two relays.
+	if limit := 2 * 2 * int(length/(10*time.Second)); got.Out.RelayOwn > limit {
+		t.Errorf("%d frames to relays, want at most %d", got.Out.RelayOwn, limit)
+	}
+}
