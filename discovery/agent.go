@@ -46,6 +46,8 @@ type Agent struct {
 	derived   chan derivedSecrets
 	resolved  chan []netip.AddrPort
 	resolving bool
+	questions chan func()
+	ended     chan struct{} // closed with Run
 	jobs      chan signalJob
 	results   chan signalResult
 
@@ -120,6 +122,7 @@ func New(c Config) *Agent {
 		relays: make(map[uint16]Relay), ranking: 1,
 		net: network{only: c.LocalIP.Unmap()}, stun: newSTUNClient(), hints: newHintBook(c.Hints),
 		toDerive: newDeriveQueue(), derived: make(chan derivedSecrets, 64), resolved: make(chan []netip.AddrPort),
+		questions: make(chan func()), ended: make(chan struct{}),
 		jobs: make(chan signalJob, signalQueue), results: make(chan signalResult, signalQueue),
 		interfaces: systemAddrs,
 	}
@@ -134,6 +137,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	a.epoch = uint64(max(time.Now().UnixMicro(), 1))
 	var tasks sync.WaitGroup
 	defer tasks.Wait()
+	defer close(a.ended)
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	tasks.Go(func() { a.derive(ctx) })
@@ -167,6 +171,8 @@ func (a *Agent) Run(ctx context.Context) error {
 			a.handlePacket(p)
 		case s := <-a.signals:
 			a.handleOffer(s)
+		case f := <-a.questions:
+			f()
 		case d := <-a.derived:
 			a.learnSecrets(d)
 		case r := <-a.results:

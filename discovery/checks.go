@@ -103,7 +103,7 @@ func (a *Agent) handlePacket(pkt packet) {
 		return
 	}
 	if !m.HasIntegrity() {
-		ours, changed, ended := a.stun.answered(&m, pkt.from)
+		ours, changed, ended := a.stun.answered(&m, pkt.from, pkt.at)
 		if !ours {
 			a.counters.unverified.Add(1)
 			return

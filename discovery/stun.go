@@ -14,6 +14,7 @@ import (
 type stunClient struct {
 	servers []netip.AddrPort // at most two of each family
 	seen    map[netip.AddrPort]netip.AddrPort
+	rtts    map[netip.AddrPort]time.Duration // of the servers in seen
 	pending map[stunwire.TxID]stunAsk
 	heard   map[netip.AddrPort]bool // answered in this round
 	began   time.Time
@@ -38,7 +39,7 @@ var stunTries = [...]time.Duration{0, 100e6, 300e6, 700e6}
 
 func newSTUNClient() stunClient {
 	return stunClient{
-		seen: make(map[netip.AddrPort]netip.AddrPort), pending: make(map[stunwire.TxID]stunAsk),
+		seen: make(map[netip.AddrPort]netip.AddrPort), rtts: make(map[netip.AddrPort]time.Duration), pending: make(map[stunwire.TxID]stunAsk),
 		heard: make(map[netip.AddrPort]bool), done: true,
 	}
 }
@@ -113,7 +114,7 @@ func (c *stunClient) asked(id stunwire.TxID, server netip.AddrPort, now time.Tim
 }
 
 // answered takes a response; false: nobody there was asked. ended: the round is over.
-func (c *stunClient) answered(m *stunwire.Message, from netip.AddrPort) (ours, changed, ended bool) {
+func (c *stunClient) answered(m *stunwire.Message, from netip.AddrPort, at time.Time) (ours, changed, ended bool) {
 	p, ok := c.pending[m.ID]
 	if !ok || p.server != from {
 		return false, false, false
@@ -127,7 +128,7 @@ func (c *stunClient) answered(m *stunwire.Message, from netip.AddrPort) (ours, c
 	if m.Class == stunwire.Success && m.Mapped.IsValid() && m.Mapped.Port() != 0 {
 		mapped := unmap(m.Mapped)
 		changed = c.seen[from] != mapped
-		c.seen[from] = mapped
+		c.seen[from], c.rtts[from] = mapped, at.Sub(p.at)
 	} else {
 		_, changed = c.seen[from]
 		delete(c.seen, from)
