@@ -94,13 +94,17 @@ var errNotRegistered = &UsageError{
 
 // firstStart refuses a start that cannot register before anything is made on disk.
 func (r *Relay) firstStart() error {
-	if r.cfg.RegKey != "" {
-		return nil
-	}
-	if _, err := os.Stat(filepath.Join(r.cfg.StateDir, recordName)); errors.Is(err, fs.ErrNotExist) {
+	if r.cfg.RegKey == "" && !Registered(r.cfg.StateDir) {
 		return errNotRegistered
 	}
 	return nil
+}
+
+// Registered reports whether dir holds the state of a relay. It makes nothing
+// and does not say that the state can be read, or is still good.
+func Registered(dir string) bool {
+	_, err := os.Stat(filepath.Join(dir, recordName))
+	return err == nil || !errors.Is(err, fs.ErrNotExist)
 }
 
 // Run registers the relay if it has not, and serves until ctx ends and every

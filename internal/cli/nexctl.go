@@ -19,7 +19,7 @@ command.`,
   nexctl nexd proxy add --egress tcp:5432:db:5432
   nexctl reg-key create --expires 24h`,
 	}
-	root.AddCommand(a.nexdGroup(), a.regKeyGroup(), a.deviceGroup(), a.versionCommand("nexctl"))
+	root.AddCommand(a.nexdGroup(), a.regKeyGroup(), a.deviceGroup(), a.relayGroup(), a.versionCommand("nexctl"))
 	return a.root(root)
 }
 

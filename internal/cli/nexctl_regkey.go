@@ -29,18 +29,27 @@ func (a *app) regKeyCreate() *cobra.Command {
 	var (
 		req     controlapi.RegKeyRequest
 		expires time.Duration
+		relay   bool
 	)
 	c := &cobra.Command{
 		Use:   "create",
 		Short: "Make a registration key and print it, alone",
 		Long: `Make a registration key and print it, alone, on standard output. It is shown this
 once: the service keeps only a hash. A device needs it once; when it expires or is
-deleted, devices that joined with it stay.`,
+deleted, devices that joined with it stay. With --relay it is for nexd relay, and no
+device can join with it.`,
 		Example: `  nexctl reg-key create
   nexctl reg-key create --single-use --expires 1h --description "db server"
-  nexctl reg-key create --ephemeral --reclaim --tag web > key.txt`,
+  nexctl reg-key create --ephemeral --reclaim --tag web > key.txt
+  nexctl reg-key create --relay --single-use --expires 1h > relay-key.txt`,
 		Args: takes(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if relay {
+				if err := checkRelayKey(req); err != nil {
+					return err
+				}
+				req.Role = controlapi.RoleRelay
+			}
 			req.ExpiresIn = int64(expires / time.Second)
 			return f.with(cmd.Context(), func(ctx context.Context, admin *controlclient.Admin) error {
 				key, err := admin.CreateRegKey(ctx, req)
@@ -55,12 +64,26 @@ deleted, devices that joined with it stay.`,
 	fs.BoolVar(&req.Ephemeral, "ephemeral", false, "devices that join with it leave when they stop")
 	fs.BoolVar(&req.SingleUse, "single-use", false, "one device can join with it")
 	fs.BoolVar(&req.Reclaim, "reclaim", false, "a device that lost its state takes its name and addresses back while the old one is not connected")
+	fs.BoolVar(&relay, "relay", false, "it is for stand-alone relays (nexd relay), not for devices")
 	fs.Var(&value[time.Duration]{dst: &expires, kind: "TIME", parse: wholeSeconds}, "expires", "how long it can be used, such as 24h or 7d; default: for ever")
 	fs.Var(&values[string]{dst: &req.Tags, kind: "NAME", parse: parseTag}, "tag", "tag of devices that join with it (repeatable)")
 	fs.Var(&value[string]{dst: &req.Description, kind: "TEXT", parse: parseDescription}, "description", "what it is for")
 	f.register(c)
 	outputFlag(c, &f.output)
 	return c
+}
+
+// checkRelayKey refuses what says something of devices.
+func checkRelayKey(req controlapi.RegKeyRequest) error {
+	for _, w := range []struct {
+		is   bool
+		flag string
+	}{{req.Ephemeral, "--ephemeral"}, {req.Reclaim, "--reclaim"}, {len(req.Tags) > 0, "--tag"}} {
+		if w.is {
+			return wrong("leave one of them out", "--relay and %s contradict each other: a key for relays lets no device join", w.flag)
+		}
+	}
+	return nil
 }
 
 func wholeSeconds(s string) (time.Duration, error) {
@@ -114,7 +137,7 @@ func regKeyTable(t *tables, keys []controlapi.RegKeyInfo, now time.Time) {
 		for _, w := range []struct {
 			is   bool
 			word string
-		}{{k.SingleUse, "single-use"}, {k.Ephemeral, "ephemeral"}, {k.Reclaim, "reclaim"}} {
+		}{{k.Role == controlapi.RoleRelay, "relay"}, {k.SingleUse, "single-use"}, {k.Ephemeral, "ephemeral"}, {k.Reclaim, "reclaim"}} {
 			if w.is {
 				kind = append(kind, w.word)
 			}

@@ -26,7 +26,7 @@ the variable, the variable over the file.`,
   nexd proxy --reg-key-file key.txt --ingress tcp:443:127.0.0.1:8080
   nexd proxy --egress tcp:5432:db:5432`,
 	}
-	root.AddCommand(a.proxyCommand(), a.serveCommand(), a.versionCommand("nexd"))
+	root.AddCommand(a.proxyCommand(), a.serveCommand(), a.relayCommand(), a.discoveryCommand(), a.versionCommand("nexd"))
 	return a.root(root)
 }
 

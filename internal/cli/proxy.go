@@ -2,8 +2,6 @@ package cli
 
 import (
 	"context"
-	"errors"
-	"io/fs"
 	"slices"
 
 	"github.com/spf13/cobra"
@@ -34,25 +32,11 @@ func newProxySettings(env func(string) string) *proxySettings {
 	options(s, &p.ingress, "ingress", "RULE", "offer a local port to the mesh: PROTO:PORT:HOST:PORT (repeatable)", parseRule(rules.Ingress))
 	options(s, &p.egress, "egress", "RULE", "bring a port of the mesh to this host: PROTO:PORT:HOST:PORT (repeatable)", parseRule(rules.Egress))
 	declareNode(s, c)
-	p.spareKeyFile()
+	s.spareFile("reg-key-file", &p.keyGone)
 	option(s, &p.config, "config", "FILE", "YAML file of settings; SIGHUP reads it again", parseText)
 	p.log.declare(s)
 	s.toggle(&p.check, "check", "try every rule once, print the effective configuration, and end").env = ""
 	return p
-}
-
-// spareKeyFile lets a start go on when the registration key's file is gone: the
-// key is needed once, and a secret that did its work may well be taken away.
-func (p *proxySettings) spareKeyFile() {
-	file := p.byName["reg-key-file"]
-	read := file.assign
-	file.assign = func(raws []string) error {
-		err := read(raws)
-		if errors.Is(err, fs.ErrNotExist) {
-			p.keyGone, err = err, nil
-		}
-		return err
-	}
 }
 
 // checkKeyFile refuses a missing key file where there is no state to go on with.
@@ -86,15 +70,7 @@ func declareNode(s *settings, c *node.Config) {
 
 // load resolves everything: command line, environment, config file, defaults.
 func (p *proxySettings) load(where places) error {
-	path, err := p.configPath()
-	if err != nil {
-		return err
-	}
-	file, err := p.readConfig(path)
-	if err != nil {
-		return err
-	}
-	if err := p.resolve(file); err != nil {
+	if err := p.loadFile(); err != nil {
 		return err
 	}
 	p.place(where)

@@ -2,13 +2,11 @@ package cli
 
 import (
 	"context"
-	"log/slog"
 
 	"github.com/spf13/cobra"
 
 	"nexd/control"
 	"nexd/internal/buildinfo"
-	"nexd/internal/logkey"
 )
 
 // serveSettings are the settings of nexd serve.
@@ -22,9 +20,10 @@ type serveSettings struct {
 func newServeSettings(env func(string) string) *serveSettings {
 	p := &serveSettings{settings: newSettings(env)}
 	s, c := p.settings, &p.control
-	option(s, &c.Listen, "listen", "ADDR:PORT", "HTTPS: the API", parseText).Default(":8443")
-	option(s, &c.STUNListen, "stun-listen", "ADDR:PORT", "UDP: STUN; off for none", parseText).Default(":3478")
+	option(s, &c.Listen, "listen", "ADDR:PORT", "HTTPS: the API, and the relay over WebSocket", parseText).Default(":8443")
+	option(s, &c.STUNListen, "stun-listen", "ADDR:PORT", "UDP: STUN and the relay; off for none", parseText).Default(":3478")
 	option(s, &c.PublicURL, "public-url", "URL", "how devices reach the service: https://HOST:PORT; registration keys carry it; default: worked out from --listen", parseText)
+	option(s, &c.RelayAddress, "relay-address", "IP", "where devices send relayed UDP; default: the host they know the service by", parseAddr)
 	option(s, &c.StateDir, "state-dir", "DIR", "where database, certificate and admin.json are kept; default: /var/lib/nexd for root, else ~/.local/state/nexd", parseText)
 	s.hidden(&c.DatabaseURL, "database-url", "URL", "database; default: SQLite in the state directory", "the database's URL")
 	option(s, &c.NetworkCIDR, "network-cidr", "CIDR", "IPv4 range of the mesh", parsePrefix).Default(control.DefaultCIDR.String())
@@ -35,17 +34,12 @@ func newServeSettings(env func(string) string) *serveSettings {
 	return p
 }
 
+func (p *serveSettings) base() *settings    { return p.settings }
+func (p *serveSettings) logs() *logSettings { return &p.log }
+
 // load resolves everything.
 func (p *serveSettings) load(where places) error {
-	path, err := p.configPath()
-	if err != nil {
-		return err
-	}
-	file, err := p.readConfig(path)
-	if err != nil {
-		return err
-	}
-	if err := p.resolve(file); err != nil {
+	if err := p.loadFile(); err != nil {
 		return err
 	}
 	if p.control.StateDir == "" {
@@ -62,10 +56,13 @@ func (a *app) serveCommand() *cobra.Command {
 	p := newServeSettings(a.env)
 	c := &cobra.Command{
 		Use:   "serve",
-		Short: "Run the control service: registration, rendezvous and STUN",
+		Short: "Run the control service: registration, rendezvous, STUN and a relay",
 		Long: `Run the control service that devices join and learn of each other through. It
 needs no privilege and keeps everything in its state directory. Traffic between
-devices does not pass through it, and goes on while it is down.
+devices goes from one to the other; what cannot, through a relay, sealed. The
+service has one in it: UDP on --stun-listen, and WebSocket on --listen for those
+whose UDP is blocked. Others may stand elsewhere (nexd relay). Direct traffic
+goes on while the service is down.
 
 At its first start it writes admin.json (mode 0600) into the state directory;
 nexctl finds the service through it.
@@ -97,28 +94,6 @@ func (a *app) runServe(ctx context.Context, p *serveSettings) error {
 	if err != nil {
 		return err
 	}
-	return daemonize(ctx, log, service.Run, func() error { return a.reloadServe(&p, log, level) })
-}
-
-// reloadServe applies a changed log level and names what else changed.
-func (a *app) reloadServe(current **serveSettings, log *slog.Logger, level *slog.LevelVar) error {
-	if path, err := (*current).configPath(); err == nil && path == "" {
-		log.Info("SIGHUP: there is no --config to read again")
-		return nil
-	}
-	next := newServeSettings(a.env)
-	next.replay((*current).settings)
-	if err := next.load(a.places()); err != nil {
-		return err
-	}
-	for _, name := range changed((*current).settings, next.settings) {
-		if name == "log-level" {
-			level.Set(next.log.level)
-		} else {
-			log.Warn("a changed setting needs a restart", "setting", name, "source", next.byName[name].source)
-		}
-	}
-	*current = next
-	log.Info("configuration read again", logkey.File, next.config)
-	return nil
+	r := &relevel[*serveSettings]{app: a, current: p, fresh: newServeSettings, log: log, level: level}
+	return daemonize(ctx, log, service.Run, r.reload)
 }
