@@ -27,21 +27,20 @@ type receiver struct {
 	relayed class // how relays' packets come here
 
 	// The last sources looked up: of a direct packet, by which table, and of a
-	// relayed one. serial tells sources apart; each look-up has its own.
-	table  *table
-	direct source
-	relay  source
-	via    *relayEndpoint
-	serial int
+	// relayed one. Each has two places and uses them in turn, so that a run's
+	// source stays as it is until the run has ended.
+	table         *table
+	direct, relay *source // nil: none
+	places        [4]source
+	via           *relayEndpoint // of the last frame
 }
 
 // source is where a run of packets came from.
 type source struct {
-	serial int
-	class  class
-	peer   *Endpoint      // nil: nobody we know by this address
-	addr   netip.AddrPort // of a direct one
-	via    *relayEndpoint // of a relayed one
+	class class
+	peer  *Endpoint      // nil: nobody we know by this address
+	addr  netip.AddrPort // of a direct one
+	via   *relayEndpoint // of a relayed one
 }
 
 // receive is a conn.ReceiveFunc. It takes out what is not WireGuard's and
@@ -83,9 +82,8 @@ func (b *Bind) pause(stop <-chan struct{}, wait time.Duration, err error) bool {
 // sort clears the sizes of packets that are not WireGuard's, takes those of
 // relays out of their frames, and reports whether any are left. It allocates
 // nothing for packets of known peers and reads the clock at most once.
-func (r *receiver) sort(bufs [][]byte, sizes []int, eps []conn.Endpoint) bool {
+func (r *receiver) sort(bufs [][]byte, sizes []int, eps []conn.Endpoint) (some bool) {
 	r.refresh()
-	var got tally
 	run := account{bind: r.bind, handshakes: r.bind.repeats.pending.Load() > 0}
 	for i, buf := range bufs {
 		if sizes[i] == 0 {
@@ -94,29 +92,35 @@ func (r *receiver) sort(bufs [][]byte, sizes []int, eps []conn.Endpoint) bool {
 		pkt := buf[:sizes[i]]
 		k := classify(pkt)
 		if k == kindRelay {
-			got.frames++
+			run.got.frames++
 			pkt, k = r.unwrap(buf, pkt, eps, i)
+			sizes[i] = len(pkt)
 		}
 		switch k {
 		case kindWireGuard:
-			if src := r.source(eps[i]); run.add(src, pkt) {
-				got.wireguard(src.class, len(pkt))
-				sizes[i] = len(pkt)
+			if src := r.source(eps[i]); src != run.from {
+				run.flush()
+				run.from = src
+			}
+			run.packets++
+			run.size += len(pkt)
+			if !run.handshakes || run.handshake(pkt) {
+				some = true
 				continue
 			}
 		case kindSTUN:
 			if from := address(eps[i]); from.IsValid() && !relaypath.Is(from.Addr()) {
-				got.stun++
+				run.got.stun++
 				r.bind.cfg.OnSTUN(pkt, from)
 			}
 		case kindGarbage:
-			got.garbage++
+			run.got.garbage++
 		}
 		sizes[i] = 0
 	}
 	run.flush()
-	r.bind.count.received(&got)
-	return got.some
+	r.bind.count.received(&run.got)
+	return some
 }
 
 // unwrap gives a frame to the relays. A WireGuard packet that was in it is
@@ -149,27 +153,46 @@ func (b *Bind) stale(v *relayEndpoint) bool {
 // refresh forgets the cached source when routes have changed.
 func (r *receiver) refresh() {
 	if t := r.bind.table.Load(); t != r.table {
-		r.table, r.direct = t, source{}
+		r.table, r.direct = t, nil
 	}
 }
 
-// source returns where a packet came from; it is only valid until the next call.
+// source returns where a packet came from. It changes with the next but one call.
 func (r *receiver) source(ep conn.Endpoint) *source {
-	if via, ok := ep.(*relayEndpoint); ok {
-		if stale := r.bind.stale(via); stale || via != r.relay.via {
-			r.serial++
-			r.relay = source{serial: r.serial, class: r.relayed, via: via, peer: via.peer}
-			if stale {
-				r.relay.peer = r.bind.lookup(via.key)
-			}
+	if std, ok := ep.(*conn.StdNetEndpoint); ok {
+		if r.direct == nil || std.AddrPort != r.direct.addr {
+			r.lookUp(address(std))
 		}
-		return &r.relay
+		return r.direct
 	}
-	if addr := address(ep); addr != r.direct.addr || r.direct.serial == 0 {
-		r.serial++
-		r.direct = source{serial: r.serial, class: directClass(addr), addr: addr, peer: (*r.table)[addr]}
+	via := ep.(*relayEndpoint)
+	if stale := r.bind.stale(via); stale || r.relay == nil || via != r.relay.via {
+		s := r.place(2, r.relay)
+		s.class, s.via, s.peer = r.relayed, via, via.peer
+		if stale {
+			s.peer = r.bind.lookup(via.key)
+		}
+		r.relay = s
 	}
-	return &r.direct
+	return r.relay
+}
+
+// lookUp makes addr the source of the direct packets that follow.
+func (r *receiver) lookUp(addr netip.AddrPort) {
+	if r.direct != nil && addr == r.direct.addr {
+		return
+	}
+	s := r.place(0, r.direct)
+	s.class, s.addr, s.peer = directClass(addr), addr, (*r.table)[addr]
+	r.direct = s
+}
+
+// place returns that one of two places that is not used.
+func (r *receiver) place(first int, used *source) *source {
+	if used == &r.places[first] {
+		return &r.places[first+1]
+	}
+	return &r.places[first]
 }
 
 // address returns the source of a received packet and, on the way, puts an
@@ -188,40 +211,31 @@ func address(ep conn.Endpoint) netip.AddrPort {
 // account adds up the packets of one run from the same source, and says that
 // a peer was heard of.
 type account struct {
-	bind       *Bind
-	handshakes bool // some of ours are unanswered
-	now        int64
-	from       source
-	size       int
-	index      uint32 // of the last transport packet
-	transport  bool   // there was one in this run
+	bind *Bind
+	got  tally // of the whole batch
+	now  int64 // 0: the clock was not read yet
+
+	from          *source // of the run; only valid if packets is not 0
+	packets, size int
+
+	handshakes bool   // some of ours are unanswered
+	transport  bool   // a transport packet was looked up
+	index      uint32 // of the last of those
 }
 
-// add counts a packet; false: WireGuard shall not see it.
-func (a *account) add(src *source, pkt []byte) bool {
-	if a.handshakes && !a.handshake(src.peer, pkt) {
-		return false
-	}
-	if src.serial != a.from.serial {
-		a.flush()
-		a.from, a.size = *src, 0
-	}
-	a.size += len(pkt)
-	return true
-}
-
-// handshake looks at a packet while messages of ours are unanswered.
-func (a *account) handshake(peer *Endpoint, pkt []byte) bool {
+// handshake looks at a packet while messages of ours are unanswered; false:
+// WireGuard shall not see it.
+func (a *account) handshake(pkt []byte) bool {
 	switch pkt[0] {
 	case typeInitiation:
-		if peer != nil && peer.crosses(&a.bind.repeats, pkt) {
+		if peer := a.from.peer; peer != nil && peer.crosses(&a.bind.repeats, pkt) {
 			a.bind.count.crossed.Add(1)
 			return false
 		}
 	case typeTransport:
 		index := answers(pkt)
 		if a.transport && index == a.index {
-			return true // its session was looked up
+			return true // of a session that was looked up
 		}
 		a.transport, a.index = true, index
 		a.bind.repeats.heard(pkt)
@@ -237,21 +251,30 @@ func (e *Endpoint) crosses(r *repeats, theirs []byte) bool {
 	return r.crosses(e.newest, theirs)
 }
 
+// flush ends a run.
 func (a *account) flush() {
-	from := &a.from
-	if from.peer == nil && from.via == nil {
+	if a.packets == 0 {
 		return
 	}
+	a.got.paths[a.from.class].packets += a.packets
+	a.got.paths[a.from.class].bytes += a.size
+	if a.from.peer != nil || a.from.via != nil {
+		a.heard()
+	}
+	a.packets, a.size = 0, 0
+}
+
+func (a *account) heard() {
 	if a.now == 0 {
 		a.now = a.bind.since()
 	}
-	if from.peer != nil {
-		a.note(from.peer)
-		a.bind.cfg.OnHeard(from.peer.key)
+	if e := a.from.peer; e != nil {
+		a.note(e)
+		a.bind.cfg.OnHeard(e.key)
 		return
 	}
-	a.bind.cfg.OnHeard(from.via.key)
-	if e := a.bind.lookup(from.via.key); e != nil { // it was configured just now
+	a.bind.cfg.OnHeard(a.from.via.key)
+	if e := a.bind.lookup(a.from.via.key); e != nil { // it was configured just now
 		a.note(e)
 	}
 }

@@ -107,15 +107,8 @@ func (t *traffic) add(packets, bytes int) {
 
 // tally counts the datagrams of one batch.
 type tally struct {
-	some                  bool // WireGuard's
 	stun, frames, garbage uint64
 	paths                 [classes]struct{ packets, bytes int }
-}
-
-func (t *tally) wireguard(c class, size int) {
-	t.some = true
-	t.paths[c].packets++
-	t.paths[c].bytes += size
 }
 
 func (c *counters) received(t *tally) {
