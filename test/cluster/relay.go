@@ -28,7 +28,7 @@ func (s *Service) Relay(n *Node, args ...string) *Relay {
 	s.c.t.Helper()
 	r := &Relay{Node: n, Name: n.Name, c: s.c, Dir: s.c.Dir("relay-"+n.Name, n.UID)}
 	r.args = append([]string{
-		"relay", "--state-dir", r.Dir, "--name", n.Name, "--reg-key", s.RegKey("--role", "relay"),
+		"relay", "--state-dir", r.Dir, "--name", n.Name, "--reg-key", s.RegKey("--relay"),
 		"--public-address", n.V4.String(), "--ops-listen", relayOps, "--log-level", "debug",
 	}, args...)
 	r.Start()

@@ -86,7 +86,7 @@ func TestNeighbours(t *testing.T) {
 
 	// A NAT that nobody punches through, but its router gives out ports.
 	var asks, easy *Member
-	if portMapping(t) {
+	if hasFlag(t, "--port-mapping") {
 		hard := w.Site(lab.Symmetric, lab.Options{Name: "hard", PortMapping: true})
 		soft := w.Site(lab.PortRestricted, lab.Options{Name: "soft"})
 		asks, easy = join(hard, 1, append(To(7001, "soft1"), "--port-mapping")...), join(soft, 1)
@@ -142,7 +142,7 @@ func TestNeighbours(t *testing.T) {
 	t.Run("port mapping", func(t *testing.T) {
 		t.Parallel()
 		if asks == nil {
-			return // said by portMapping
+			return // said by hasFlag
 		}
 		meets(t, asks, 7001, easy, localapi.PathDirect)
 		if a := at(t, easy, asks); a.Addr() != asks.At.Site().Outside() {
@@ -151,15 +151,68 @@ func TestNeighbours(t *testing.T) {
 	})
 }
 
-// portMapping reports whether the proxy can ask routers for ports.
-func portMapping(t *testing.T) bool {
+// Who allows it guesses the ports of hard NATs, within a budget.
+func TestHardNATs(t *testing.T) {
+	t.Parallel()
+	const flag = "--punch-hard-nat"
+	if !hasFlag(t, flag) {
+		return
+	}
+	w := New(t)
+	type pair struct{ a, b *Member }
+	var counting, random []pair
+	for _, of := range []struct {
+		kind lab.Kind
+		list *[]pair
+	}{{lab.SymmetricSequential, &counting}, {lab.Symmetric, &random}, {lab.Symmetric, &random}} {
+		sa, sb := w.Site(of.kind, lab.Options{}), w.Site(lab.PortRestricted, lab.Options{})
+		Serve(t, sb.Node(1).Host)
+		*of.list = append(*of.list, pair{w.Join(sa.Node(1), append(To(7001, sb.Node(1).Name), flag)...), w.Join(sb.Node(1), flag)})
+	}
+	all := append(counting, random...)
+	for _, p := range all {
+		ready(p.a, p.b)
+	}
+	if !haveRelays(t, all[0].a) {
+		return // the pairs cannot even begin
+	}
+	for _, p := range all {
+		if _, _, err := Say(p.a, 7001, 20*time.Second); err != nil {
+			t.Fatalf("%s → %s: %v", p.a.Name, p.b.Name, err)
+		}
+		beat, err := NewBeat(p.a, "udp", 7001)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer beat.Close()
+	}
+	for _, p := range counting {
+		if err := Reaches(p.a, p.b, localapi.PathDirect, time.Minute); err != nil {
+			t.Errorf("a NAT that counts: %v", err)
+		}
+	}
+	// Of the random ones a round finds all but a few in a hundred.
+	if err := Until(time.Minute, func() (err error) {
+		for _, p := range random {
+			if err = Reaches(p.a, p.b, localapi.PathDirect, 0); err == nil {
+				return nil
+			}
+		}
+		return err
+	}); err != nil {
+		t.Errorf("random ports: %v", err)
+	}
+}
+
+// hasFlag reports whether the proxy knows a flag.
+func hasFlag(t *testing.T, flag string) bool {
 	t.Helper()
 	out, err := exec.Command(filepath.Join(cluster.Binaries(t), "nexd"), "proxy", "--help").CombinedOutput()
 	if err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
-	if !strings.Contains(string(out), "--port-mapping") {
-		t.Log("no flag --port-mapping: what needs it is not asked for")
+	if !strings.Contains(string(out), flag) {
+		t.Logf("no flag %s: what needs it is not asked for", flag)
 		return false
 	}
 	return true
