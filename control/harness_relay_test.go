@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"nexd/control/store"
 	"nexd/controlapi"
 	"nexd/key"
 	"nexd/relay"
@@ -55,6 +56,22 @@ func (w *world) joinRelay(r controlapi.RelayJoinRequest) station {
 		w.t.Fatalf("join of relay %s: %v (%s)", r.Name, p, p.Hint)
 	}
 	return s
+}
+
+// relayRegKey makes a key for relays and returns its secret.
+func (w *world) relayRegKey() string {
+	w.t.Helper()
+	return w.regKey(controlapi.RegKeyRequest{Role: controlapi.RoleRelay})
+}
+
+// stored is a device as the store has it.
+func (w *world) stored(d device) store.Device {
+	w.t.Helper()
+	out, err := w.svc.store.Device(w.t.Context(), d.Network.ID, d.Device.ID)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return out
 }
 
 // beat reports as a relay.

@@ -5,6 +5,8 @@ import (
 	"context"
 	"encoding/json"
 	"net/http"
+	"slices"
+	"sync"
 	"testing"
 	"time"
 
@@ -17,6 +19,7 @@ type watching struct {
 	events chan controlapi.Event // closed at the end of the stream
 	// relays has the lists, which come between the events.
 	relays chan *controlapi.RelayList
+	types  typeLog
 	stop   func()
 }
 
@@ -65,6 +68,7 @@ func (w *world) watch(d device, query string) (*watching, *controlapi.Problem) {
 				w.t.Errorf("stream: %v in %s", err, line)
 				return
 			}
+			out.types.add(e.Type)
 			if e.Type == controlapi.EventRelays {
 				select {
 				case out.relays <- e.Relays:
@@ -92,6 +96,25 @@ func (w *world) mustWatch(d device, query string) *watching {
 		w.t.Fatalf("watch: %v", p)
 	}
 	return s
+}
+
+// typeLog is the types of the events so far.
+type typeLog struct {
+	mu   sync.Mutex
+	list []controlapi.EventType
+}
+
+func (l *typeLog) add(t controlapi.EventType) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.list = append(l.list, t)
+}
+
+// order returns the types of all events so far, lists of relays among them.
+func (s *watching) order() []controlapi.EventType {
+	s.types.mu.Lock()
+	defer s.types.mu.Unlock()
+	return slices.Clone(s.types.list)
 }
 
 // next returns the next event that is no heartbeat.

@@ -46,6 +46,7 @@ func testConfig(dir string) Config {
 	return Config{
 		Listen: "127.0.0.1:0", STUNListen: "127.0.0.1:0", StateDir: dir, Version: "test",
 		JoinRate: Rate{PerSecond: 1e6, Burst: 1e6}, JoinRateAll: Rate{PerSecond: 1e6, Burst: 1e6},
+		UpdateRate: Rate{PerSecond: 1e6, Burst: 1e6},
 	}
 }
 

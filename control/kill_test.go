@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -50,26 +51,7 @@ func TestKilledWhileDevicesJoin(t *testing.T) {
 	tried := map[key.Public]string{}
 	var mu sync.Mutex
 	for round := range 3 {
-		exe, err := os.Executable()
-		if err != nil {
-			t.Fatal(err)
-		}
-		child := exec.Command(exe)
-		child.Env = append(os.Environ(), childDir+"="+dir)
-		child.Stderr = os.Stderr
-		out, err := child.StdoutPipe()
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := child.Start(); err != nil {
-			t.Fatal(err)
-		}
-		addr, err := bufio.NewReader(out).ReadString('\n')
-		if err != nil {
-			t.Fatal("the child does not say where it listens")
-		}
-		// Requests fail when the child dies: the harness must not count that.
-		quiet := &world{t: t, base: "https://" + strings.TrimSpace(addr), http: client(t, controlapi.Pin(readAdmin(t, dir).Pin))}
+		quiet, kill := startChild(t, dir)
 		enough := make(chan struct{}, 1000)
 		var wg sync.WaitGroup
 		for worker := range 8 {
@@ -101,8 +83,7 @@ func TestKilledWhileDevicesJoin(t *testing.T) {
 				t.Fatal("the joins do not go on")
 			}
 		}
-		child.Process.Kill()
-		child.Wait()
+		kill()
 		wg.Wait()
 		quiet.http.CloseIdleConnections()
 	}
@@ -134,6 +115,77 @@ func TestKilledWhileDevicesJoin(t *testing.T) {
 	t.Logf("%d joins acknowledged, %d devices, %d tried", len(acknowledged), len(there), len(tried))
 }
 
+// startChild runs the service as a process that can be killed.
+func startChild(t *testing.T, dir string) (quiet *world, kill func()) {
+	t.Helper()
+	exe, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	child := exec.Command(exe)
+	child.Env = append(os.Environ(), childDir+"="+dir)
+	child.Stderr = os.Stderr
+	out, err := child.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := child.Start(); err != nil {
+		t.Fatal(err)
+	}
+	kill = sync.OnceFunc(func() {
+		child.Process.Kill()
+		child.Wait()
+	})
+	t.Cleanup(kill)
+	addr, err := bufio.NewReader(out).ReadString('\n')
+	if err != nil {
+		t.Fatal("the child does not say where it listens")
+	}
+	// Requests fail when the child dies: the harness must not count that.
+	return &world{t: t, base: "https://" + strings.TrimSpace(addr), http: client(t, controlapi.Pin(readAdmin(t, dir).Pin))}, kill
+}
+
+// Killed while a device says where it is, the service knows what it had
+// acknowledged last, or what came after.
+func TestKilledWhileHomesChange(t *testing.T) {
+	dir := t.TempDir()
+	first := start(t, dir)
+	a := first.join(wish(first.regKey(controlapi.RegKeyRequest{}), "a"))
+	own, other := first.svc.relay.entry.ID, first.joinRelay(relayWish(first.relayRegKey(), "r")).ID
+	if err := first.end(); err != nil {
+		t.Fatal(err)
+	}
+	choices := [][]string{{own}, {other}, {own, other}, {other, own}}
+	var acknowledged, tried []string
+	for range 3 {
+		quiet, kill := startChild(t, dir)
+		for n := 0; ; n++ {
+			tried = choices[n%len(choices)]
+			if n == 25 {
+				go kill() // in the midst of the next ones
+			}
+			if !quiet.call("PUT", "/v1/self/relays", a.Credential, controlapi.Homes{Relays: tried}, nil) {
+				break
+			}
+			acknowledged = tried
+		}
+		kill()
+		quiet.http.CloseIdleConnections()
+		w := start(t, dir)
+		var got controlapi.DeviceInfo
+		w.admin("GET", "/v1/devices/a", nil, &got)
+		if !slices.Equal(got.Relays, acknowledged) && !slices.Equal(got.Relays, tried) {
+			t.Errorf("the device is at %v; acknowledged was %v, then came %v", got.Relays, acknowledged, tried)
+		}
+		if w.svc.relay.entry.ID != own {
+			t.Error("the relay has another id")
+		}
+		if err := w.end(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 // joinQuietly joins with a service that may die at any moment.
 func (w *world) joinQuietly(private key.Private, r controlapi.JoinRequest) (device, bool) {
 	var c controlapi.Challenge
@@ -150,10 +202,16 @@ func (w *world) joinQuietly(private key.Private, r controlapi.JoinRequest) (devi
 	return d, w.post("/v1/join", r, &d.JoinResponse)
 }
 
-func (w *world) post(path string, in, out any) bool {
-	req, err := http.NewRequest("POST", w.base+path, jsonBody(in))
+func (w *world) post(path string, in, out any) bool { return w.call("POST", path, "", in, out) }
+
+// call makes a request whose failure is no error of the test's.
+func (w *world) call(method, path, token string, in, out any) bool {
+	req, err := http.NewRequest(method, w.base+path, jsonBody(in))
 	if err != nil {
 		return false
+	}
+	if token != "" {
+		req.Header.Set("Authorization", "Bearer "+token)
 	}
 	req.Header.Set("Content-Type", "application/json")
 	res, err := w.http.Do(req)
@@ -161,5 +219,5 @@ func (w *world) post(path string, in, out any) bool {
 		return false
 	}
 	defer res.Body.Close()
-	return res.StatusCode == http.StatusOK && decode(res.Body, out) == nil
+	return res.StatusCode < 300 && (out == nil || decode(res.Body, out) == nil)
 }

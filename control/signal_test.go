@@ -2,6 +2,7 @@ package control
 
 import (
 	"testing"
+	"time"
 
 	"nexd/controlapi"
 	"nexd/key"
@@ -53,4 +54,26 @@ func TestSignals(t *testing.T) {
 	}
 	_, p := send(b.private.Public(), "x")
 	w.refused(p, controlapi.CodeRateLimited)
+}
+
+// A signal is written when it comes, not with the next heartbeat or change.
+func TestSignalsDoNotWait(t *testing.T) {
+	w := start(t, t.TempDir(), func(c *Config) { c.Heartbeat = time.Hour })
+	secret := w.regKey(controlapi.RegKeyRequest{})
+	a, b := w.join(wish(secret, "a")), w.join(wish(secret, "b"))
+	s := w.mustWatch(b, "")
+	s.expect(controlapi.EventSnapshot)
+	for i := range 20 {
+		var out controlapi.SignalResult
+		begin := time.Now()
+		if p, _ := w.send("POST", "/v1/signals", a.Credential, controlapi.Signal{To: b.private.Public(), Payload: []byte{byte(i)}}, &out); p != nil || !out.Delivered {
+			t.Fatalf("signal %d: %v", i, p)
+		}
+		if sig := s.expect(controlapi.EventSignal).Signal; sig.Payload[0] != byte(i) {
+			t.Errorf("signal %d: got %v", i, sig.Payload)
+		}
+		if took := time.Since(begin); took > 2*time.Second {
+			t.Errorf("signal %d took %v", i, took)
+		}
+	}
 }
