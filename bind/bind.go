@@ -46,7 +46,7 @@ type Config struct {
 	Relays Relays
 	// OnOffer gets each sealed offer that came through a relay; sealed is only
 	// valid until it returns, and it must not block. Nil drops them.
-	OnOffer func(peer key.Public, sealed []byte)
+	OnOffer func(relay uint16, peer key.Public, sealed []byte)
 	// OnHeard is called when WireGuard packets have come from an address of a
 	// peer's route, or from the peer through any relay, before WireGuard gets
 	// them, once for each run of them in a batch. Whoever configures peers lazily can configure this one now and
@@ -97,7 +97,7 @@ func newBind(cfg Config, inner conn.Bind) *Bind {
 		cfg.OnSTUN = func([]byte, netip.AddrPort) {}
 	}
 	if cfg.OnOffer == nil {
-		cfg.OnOffer = func(key.Public, []byte) {}
+		cfg.OnOffer = func(uint16, key.Public, []byte) {}
 	}
 	if cfg.OnNoPath == nil {
 		cfg.OnNoPath = func(key.Public) {}

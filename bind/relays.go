@@ -87,7 +87,7 @@ func (b *Bind) relayed(relay uint16, peer key.Public, packet []byte) kind {
 		b.cfg.OnSTUN(packet, relaypath.Addr(relay))
 	case len(packet) > 0 && packet[0] == relaypath.Offer:
 		b.count.offers.Add(1)
-		b.cfg.OnOffer(peer, packet[1:])
+		b.cfg.OnOffer(relay, peer, packet[1:])
 	default:
 		b.count.garbage.Add(1)
 	}

@@ -5,6 +5,8 @@ import (
 	"net"
 	"net/netip"
 
+	"nexd/bind"
+	"nexd/key"
 	"nexd/netstack"
 )
 
@@ -20,6 +22,13 @@ func (m mesh) DialTCP(ctx context.Context, to netip.AddrPort) (net.Conn, error) 
 		return nil, err // a nil *Conn must not become a non-nil interface
 	}
 	return c, nil
+}
+
+// paths shows the bind to discovery.
+type paths struct{ bind *bind.Bind }
+
+func (p paths) SetRoute(peer key.Public, path, spare netip.AddrPort, both bool) {
+	p.bind.SetRoute(peer, bind.Route{Path: path, Spare: spare, Both: both})
 }
 
 func (m mesh) DialUDP(to netip.AddrPort) (net.Conn, error) { return m.stack.DialUDP(to) }

@@ -45,6 +45,11 @@ type Config struct {
 	Endpoint string
 	// LocalEndpointIP is offered to peers in place of the addresses of the interfaces.
 	LocalEndpointIP netip.Addr
+	// PortMapping asks the gateway for a port of its own (PCP, NAT-PMP, UPnP).
+	PortMapping bool
+	// PunchHardNAT spends checks on guessing the ports of NATs that choose a new
+	// one for each destination, where the peer does so, too.
+	PunchHardNAT bool
 	// STUNServers are HOST:PORT; empty: those the service names.
 	STUNServers []string
 	// MTU of the tunnel in bytes; 0: netstack's default.

@@ -2,17 +2,15 @@ package node
 
 import (
 	"context"
-	"net"
-	"net/url"
 	"runtime"
-	"strings"
+	"slices"
 	"time"
 
 	"nexd/controlapi"
 	"nexd/controlclient"
+	"nexd/discovery"
 	"nexd/internal/buildinfo"
 	"nexd/internal/logkey"
-	"nexd/key"
 	"nexd/localapi"
 	"nexd/state"
 	"nexd/tunnel"
@@ -157,6 +155,18 @@ func (n *Node) event(ev controlapi.Event, dirty chan<- struct{}) {
 		case dirty <- struct{}{}:
 		default: // a save is due already
 		}
+	case controlapi.EventRelays:
+		next := *n.roster.current()
+		m := &next
+		controlclient.Apply(m, ev)
+		n.roster.set(m) // the credential, before it is asked for
+		n.applyRelays(m)
+		n.plane.relays.Wake()
+		n.changed.notify()
+		select {
+		case dirty <- struct{}{}:
+		default:
+		}
 	case controlapi.EventSignal:
 		if ev.Signal != nil {
 			n.plane.agent.HandleSignal(ev.Signal.From, ev.Signal.Payload)
@@ -198,35 +208,53 @@ func (n *Node) applyMap(m *controlapi.Map) {
 		n.log.Error("set the device's addresses", logkey.Err, err)
 	}
 	peers := make([]tunnel.Peer, 0, len(m.Peers))
-	keys := make([]key.Public, 0, len(m.Peers))
 	for _, p := range m.Peers {
 		peers = append(peers, tunnel.Peer{Key: p.PublicKey, Addresses: p.Addresses})
-		keys = append(keys, p.PublicKey)
 	}
 	n.plane.tunnel.SetPeers(peers)
-	n.plane.agent.SetPeers(keys)
-	n.plane.agent.SetSTUN(n.stunServers(m))
+	n.applyRelays(m)
 	n.roster.set(m) // last: whoever finds a peer here can reach it
 	n.engine.AddressesChanged()
 	n.changed.notify()
 }
 
-// stunServers returns the configured servers, or those of the service; an
-// entry without a host is on the host this node knows the service by.
+// applyRelays tells who is where: the relays, the peers at them, and the STUN
+// servers, which relays are as well.
+func (n *Node) applyRelays(m *controlapi.Map) {
+	n.plane.relays.SetRelays(n.relays.infos(n, m.Relays.Relays))
+	n.plane.relaysChanged()
+	number := n.plane.relayNumbers()
+	peers := make([]discovery.Peer, 0, len(m.Peers))
+	for _, p := range m.Peers {
+		peer := discovery.Peer{Key: p.PublicKey}
+		for _, id := range p.Relays {
+			if x, ok := number[id]; ok {
+				peer.Relays = append(peer.Relays, x)
+			}
+		}
+		peers = append(peers, peer)
+	}
+	n.plane.agent.SetPeers(peers)
+	n.plane.agent.SetSTUN(n.stunServers(m))
+}
+
+// stunServers returns the configured servers, or those of the service and of
+// its relays.
 func (n *Node) stunServers(m *controlapi.Map) []string {
 	if len(n.cfg.STUNServers) > 0 {
 		return n.cfg.STUNServers
 	}
-	var out []string
-	for _, s := range m.STUN {
-		if port, ok := strings.CutPrefix(s, ":"); ok {
-			u, err := url.Parse(n.client.URL())
-			if err != nil {
-				continue
+	out := n.nearService(m.STUN)
+	for _, r := range m.Relays.Relays[:min(len(m.Relays.Relays), maxSTUNRelays)] {
+		for _, a := range n.nearService(r.UDP) {
+			if !slices.Contains(out, a) {
+				out = append(out, a)
 			}
-			s = net.JoinHostPort(u.Hostname(), port)
 		}
-		out = append(out, s)
 	}
 	return out
 }
+
+// maxSTUNRelays bounds how many relays are asked how they see this device: two
+// are enough, some may be away.
+const maxSTUNRelays = 4

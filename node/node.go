@@ -47,6 +47,7 @@ type Node struct {
 	pin    controlapi.Pin    // of the service's certificate; empty: none
 
 	roster  roster
+	relays  relayBook
 	book    *rulebook
 	changed notifier
 
@@ -143,8 +144,7 @@ func (n *Node) Run(ctx context.Context) (err error) {
 			return err
 		}
 	}
-	tasks.Go(func() error { return pl.agent.Run(base) })
-	tasks.Go(func() error { return pl.watchTunnel(base) })
+	pl.start(base, tasks)
 	engine := proxy.New(proxy.Config{
 		Mesh: mesh{pl.stack}, Directory: &n.roster, Log: n.log,
 		DrainTimeout: n.cfg.DrainTimeout, OnChange: n.changed.notify,
@@ -157,6 +157,7 @@ func (n *Node) Run(ctx context.Context) (err error) {
 	<-n.turn
 	n.applyMap(n.roster.current())
 	tasks.Go(func() error { return n.follow(base) })
+	tasks.Go(func() error { return n.publishHomes(base) })
 
 	n.log.Info("node is up", logkey.Device, n.roster.current().Self.Name, "addresses", n.roster.Addresses(), logkey.Port, pl.bind.Port())
 	drainBy := make(chan time.Time, 1)

@@ -9,23 +9,32 @@ import (
 	"syscall"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"nexd/bind"
 	"nexd/controlapi"
 	"nexd/discovery"
 	"nexd/internal/logkey"
+	"nexd/internal/netwatch"
 	"nexd/key"
 	"nexd/netstack"
+	"nexd/portmap"
+	"nexd/relay"
 	"nexd/state"
 	"nexd/tunnel"
 )
 
 // plane is the road of packets: netstack, tunnel and bind one behind the
-// other, and discovery, which tells bind where each peer is.
+// other, the relays beside bind, and discovery, which tells bind where each
+// peer is.
 type plane struct {
 	stack  *netstack.Stack
 	tunnel *tunnel.Tunnel
 	bind   *bind.Bind
+	relays *relay.Pool
 	agent  *discovery.Agent
+	watch  *netwatch.Watcher
+	mapper *portmap.Mapper // nil: the gateway is not asked
 }
 
 // openPlane builds the data plane and opens its UDP socket. A remembered port
@@ -65,8 +74,19 @@ func (n *Node) buildPlane(data state.Data, port uint16) (_ *plane, err error) {
 	}
 	// The parts call each other: the closures read p, which is whole before
 	// the tunnel comes up and the first packet moves.
+	p.relays, err = relay.NewPool(relay.PoolConfig{
+		Private: data.PrivateKey, Log: n.log, Credential: n.relayCredential,
+		WriteUDP:   func(packets [][]byte, to netip.AddrPort) error { return p.bind.WriteUDP(packets, to) },
+		Deliver:    func(relay uint16, peer key.Public, packet []byte) { p.bind.Deliver(relay, peer, packet) },
+		OnPresence: func(relay uint16, peer key.Public, here bool) { p.agent.Presence(relay, peer, here) },
+		OnChange:   func() { p.relaysChanged(); n.changed.notify() },
+	})
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("prepare the relays: %w", err), p.stack.Close())
+	}
 	p.bind = bind.New(bind.Config{
-		Log: n.log, Port: port,
+		Log: n.log, Port: port, Relays: p.relays,
+		OnOffer:  func(relay uint16, peer key.Public, sealed []byte) { p.agent.HandleOffer(relay, peer, sealed) },
 		OnSTUN:   func(pkt []byte, from netip.AddrPort) { p.agent.HandleSTUN(pkt, from) },
 		OnNoPath: func(peer key.Public) { p.agent.Want(peer) },
 		OnHeard:  func(peer key.Public) { p.tunnel.Activate(peer) },
@@ -85,8 +105,9 @@ func (n *Node) buildPlane(data state.Data, port uint16) (_ *plane, err error) {
 	}
 	p.agent = discovery.New(discovery.Config{
 		Private: data.PrivateKey, Log: n.log,
-		Socket: p.bind, Paths: p.bind,
+		Socket: p.bind, Paths: paths{p.bind},
 		Signal:   n.signal,
+		UseRelay: p.relays.Use,
 		Activity: p.activity,
 		Activate: func(peer key.Public) { p.tunnel.Activate(peer) },
 		Static:   n.staticEndpoints(), LocalIP: n.cfg.LocalEndpointIP,
@@ -94,6 +115,10 @@ func (n *Node) buildPlane(data state.Data, port uint16) (_ *plane, err error) {
 		OnChange: n.changed.notify,
 		Hints:    hints, OnHints: n.keepHints,
 	})
+	p.watch = netwatch.New(netwatch.Config{Log: n.log, OnChange: func(reason string) { n.networkChanged(p, reason) }})
+	if n.cfg.PortMapping {
+		p.mapper = portmap.New(portmap.Config{Log: n.log, Port: p.bind.Port, OnChange: p.agent.SetMapped})
+	}
 	if err := p.tunnel.Up(); err != nil {
 		p.close()
 		return nil, fmt.Errorf("open the UDP socket: %w", err)
@@ -120,13 +145,36 @@ func (p *plane) close() {
 // activity returns when traffic with a peer last moved. A packet that only
 // came from the right address proves nothing; one that left the tunnel does,
 // but not by which path it came: proof of life is the earlier of both.
-func (p *plane) activity(peer key.Public) (sent, received time.Time) {
+func (p *plane) activity(peer key.Public) discovery.Activity {
 	a := p.bind.Activity(peer)
-	received = p.tunnel.LastData(peer)
+	received := p.tunnel.LastData(peer)
 	if a.LastReceived.Before(received) {
 		received = a.LastReceived
 	}
-	return a.LastSent, received
+	return discovery.Activity{Sent: a.LastSent, Received: received, Relay: a.Relay, RelayAt: a.RelayAt}
+}
+
+// start runs what the plane consists of.
+func (p *plane) start(ctx context.Context, tasks *errgroup.Group) {
+	tasks.Go(func() error { return p.relays.Run(ctx) })
+	tasks.Go(func() error { return p.agent.Run(ctx) })
+	tasks.Go(func() error { return p.watch.Run(ctx) })
+	if p.mapper != nil {
+		tasks.Go(func() error { return p.mapper.Run(ctx) })
+	}
+	tasks.Go(func() error { return p.watchTunnel(ctx) })
+}
+
+// networkChanged has every part that talks to the outside look anew: what was
+// connected from an address of before may be dead without knowing it.
+func (n *Node) networkChanged(p *plane, reason string) {
+	n.log.Info("the network of this machine changed", logkey.Reason, reason)
+	p.agent.NetworkChanged()
+	p.relays.Wake()
+	if p.mapper != nil {
+		p.mapper.Wake()
+	}
+	n.client.Reconnect()
 }
 
 // signal carries a sealed offer to a peer through the service.

@@ -8,6 +8,7 @@ import (
 
 	"nexd/controlapi"
 	"nexd/internal/buildinfo"
+	"nexd/internal/relaypath"
 	"nexd/key"
 	"nexd/localapi"
 	"nexd/rules"
@@ -86,6 +87,7 @@ func (n *Node) Status() localapi.Status {
 	if pl != nil && m != nil {
 		nat := pl.agent.NAT()
 		st.NAT = localapi.NATStatus{Kind: nat.Kind, Mapped: nonNil(nat.Mapped), UDP: nat.UDP}
+		st.Relays = pl.relayStatus()
 		st.Peers = pl.peers(m)
 	}
 	if engine != nil {
@@ -163,13 +165,35 @@ func (p *plane) peer(d controlapi.Device, s tunnel.PeerStats) localapi.PeerStatu
 // path describes how packets reach a peer now.
 func (p *plane) path(peer key.Public) localapi.PathStatus {
 	at := p.agent.Peer(peer)
-	if !at.Addr.IsValid() {
+	st := p.way(at.Addr)
+	if at.Addr.IsValid() {
+		st.RTTMillis, st.Since = millis(at.RTT), at.Since
+	}
+	return st
+}
+
+// way describes one path by where it leads.
+func (p *plane) way(to netip.AddrPort) localapi.PathStatus {
+	number := relaypath.Number(to)
+	switch {
+	case !to.IsValid():
 		return localapi.PathStatus{Kind: localapi.PathNone}
+	case number == 0:
+		return localapi.PathStatus{Kind: localapi.PathDirect, Endpoint: to.String()}
 	}
-	return localapi.PathStatus{
-		Kind: localapi.PathDirect, Endpoint: at.Addr.String(),
-		RTTMillis: millis(at.RTT), Since: at.Since,
+	st := localapi.PathStatus{Kind: localapi.PathRelay}
+	for _, r := range p.relays.Status() {
+		if r.Number == number {
+			st.Relay = r.Name
+			if r.Connected {
+				st.Transport = r.Transport.String()
+			}
+			if r.UDP.IsValid() {
+				st.Endpoint = r.UDP.String()
+			}
+		}
 	}
+	return st
 }
 
 func millis(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
