@@ -15,6 +15,8 @@ import (
 const (
 	// maxPages bounds how many heartbeats follow each other at once.
 	maxPages = 100
+	// failedFaster divides the time to the next heartbeat after one that failed.
+	failedFaster = 6
 	// farewellTime bounds the last heartbeat, which says that the relay drains.
 	farewellTime = 3 * time.Second
 	// reregisterDelay lies between tries of a relay that the service forgot.
@@ -79,14 +81,15 @@ func (r *Relay) name() (string, error) {
 	return "", &UsageError{Message: "the host's name does not make a name for the relay", Hint: "give one with --name"}
 }
 
-// report sends a heartbeat every half minute until ctx ends, and then one that
-// says that the relay drains. A relay that the service does not know any more
+// report sends a heartbeat every half minute, and sooner after one that failed,
+// until ctx ends, and then one that says that the relay drains. A relay that the service does not know any more
 // serves nobody; it registers again, once, if a key was given to this start and
 // the service never knew it since.
 func (r *Relay) report(ctx context.Context) {
 	mayRegister := r.regKey.Secret != ""
 	for ctx.Err() == nil {
 		err := r.heartbeat(ctx)
+		wait := r.cfg.heartbeat
 		switch {
 		case err == nil:
 			mayRegister = false
@@ -98,10 +101,12 @@ func (r *Relay) report(ctx context.Context) {
 			}
 			mayRegister = false
 			continue
+		default:
+			wait /= failedFaster
 		}
 		select {
 		case <-ctx.Done():
-		case <-time.After(around(r.cfg.heartbeat)):
+		case <-time.After(around(wait)):
 		}
 	}
 	r.sayDraining(context.WithoutCancel(ctx))
