@@ -104,7 +104,8 @@ func New(cfg Config) (*Client, error) {
 func (c *Client) URL() string { return c.base.String() }
 
 // Reconnect drops the watch stream and every idle connection and tries again
-// at once: the machine woke up, or its network changed. Cheap; call it freely.
+// at once: the machine woke up, or its network changed. Cheap; call it freely:
+// three times the next try comes at once, from then on once a second.
 // It does not shorten the wait after another copy of the device took over.
 func (c *Client) Reconnect() {
 	c.mu.Lock()

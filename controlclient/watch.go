@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"time"
 
+	"golang.org/x/time/rate"
+
 	"nexd/controlapi"
 	"nexd/internal/logkey"
 )
@@ -77,8 +79,15 @@ type watcher struct {
 	// replaced counts goodbyes of that kind in a row.
 	replaced int
 	failures int
-	said     string // text of the last warning
+	hurries  *rate.Limiter // streams made at once for a Reconnect
+	said     string        // text of the last warning
 }
+
+// Streams made at once for Reconnect: this many, then one in each hurryEvery.
+const (
+	maxHurries = 3
+	hurryEvery = time.Second
+)
 
 // Watch follows the membership until ctx ends (it returns ctx's error) or the
 // device is deleted (errors.Is ErrDeleted; where the service refused the
@@ -87,7 +96,7 @@ type watcher struct {
 // told by Retry-After, soon after an announced restart, at once after
 // [Client.Reconnect]; and it resumes after the last revision it was told.
 func (c *Client) Watch(ctx context.Context, cfg WatchConfig) error {
-	w := watcher{c: c, w: cfg.withDefaults(), epoch: cfg.Epoch, since: cfg.Since}
+	w := watcher{c: c, w: cfg.withDefaults(), epoch: cfg.Epoch, since: cfg.Since, hurries: rate.NewLimiter(rate.Every(hurryEvery), maxHurries)}
 	for {
 		era := c.era() // before connecting: a kick in between must count
 		after, err := w.stream(ctx, era)
@@ -101,14 +110,24 @@ func (c *Client) Watch(ctx context.Context, cfg WatchConfig) error {
 		w.w.OnState(false, err)
 		wait := w.wait(err, after)
 		w.report(err, wait)
-		wake := era.Done()
-		if errors.Is(err, ErrReplaced) {
-			wake = nil // hurrying would only make the two copies fight
-		}
-		if err := sleep(ctx, wait, wake); err != nil {
+		if err := w.pause(ctx, era, wait, errors.Is(err, ErrReplaced)); err != nil {
 			return err
 		}
 	}
+}
+
+// pause waits before the next stream. A Reconnect ends the wait, but a network
+// that changes all the time must not make a stream each time: see hurries.
+// After a replacement nothing ends it: hurrying would only make the two copies
+// fight.
+func (w *watcher) pause(ctx, era context.Context, wait time.Duration, replaced bool) error {
+	if replaced {
+		return sleep(ctx, wait, nil)
+	}
+	if err := sleep(ctx, wait, era.Done()); err != nil || era.Err() == nil {
+		return err
+	}
+	return sleep(ctx, w.hurries.Reserve().Delay(), nil)
 }
 
 // wait says how long to hold back after err; after is the service's own wish.
