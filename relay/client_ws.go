@@ -39,7 +39,7 @@ func newHTTPClient(cfg ClientConfig) *http.Client {
 // clientConn is a WebSocket connection to the relay: a reader and a writer.
 type clientConn struct {
 	client *Client
-	ws     *websocket.Conn
+	ws     *wsConn
 	queue  ring
 	heard  atomic.Int64 // UnixNano
 	cancel context.CancelFunc
@@ -58,28 +58,59 @@ type dialResult struct {
 func (c *Client) dial(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
 	defer cancel()
-	ws, resp, err := websocket.Dial(ctx, c.cfg.URL, &websocket.DialOptions{
-		HTTPClient: c.http, Subprotocols: []string{Subprotocol}, CompressionMode: websocket.CompressionDisabled,
+	up := &upgrade{RoundTripper: c.http.Transport}
+	handshake, resp, err := websocket.Dial(ctx, c.cfg.URL, &websocket.DialOptions{
+		HTTPClient: &http.Client{Transport: up}, Subprotocols: []string{Subprotocol}, CompressionMode: websocket.CompressionDisabled,
 	})
-	if err == nil && ws.Subprotocol() != Subprotocol {
-		ws.CloseNow()
+	switch {
+	case err == nil && (handshake.Subprotocol() != Subprotocol || up.conn == nil):
 		err = fmt.Errorf("%s is no relay", c.cfg.URL)
+	case err != nil && resp != nil && resp.StatusCode != http.StatusSwitchingProtocols:
+		err = fmt.Errorf("answer %s: %w", resp.Status, err)
+	}
+	if handshake != nil {
+		handshake.CloseNow() // it has a connection that is none
 	}
 	if err != nil {
-		if resp != nil && resp.StatusCode != http.StatusSwitchingProtocols {
-			err = fmt.Errorf("answer %s: %w", resp.Status, err)
+		if up.conn != nil {
+			up.conn.Close()
 		}
 		c.dialed <- dialResult{err: fmt.Errorf("relay over websocket: %w", err)}
 		return
 	}
-	ws.SetReadLimit(maxMessage)
-	c.dialed <- dialResult{conn: c.newConn(ws)}
+	c.dialed <- dialResult{conn: c.newConn(up.conn)}
 }
 
+// upgrade keeps the connection from the WebSocket library, which does the
+// handshake and no more.
+type upgrade struct {
+	http.RoundTripper
+	conn io.ReadWriteCloser
+}
+
+// RoundTrip implements [http.RoundTripper].
+func (u *upgrade) RoundTrip(r *http.Request) (*http.Response, error) {
+	resp, err := u.RoundTripper.RoundTrip(r)
+	if err != nil || resp.StatusCode != http.StatusSwitchingProtocols {
+		return resp, err
+	}
+	if conn, ok := resp.Body.(io.ReadWriteCloser); ok {
+		u.conn = conn
+		resp.Body = kept{conn}
+	}
+	return resp, nil
+}
+
+// kept is a connection that is not closed.
+type kept struct{ io.ReadWriter }
+
+// Close does nothing.
+func (kept) Close() error { return nil }
+
 // newConn starts the connection's two goroutines; close ends them.
-func (c *Client) newConn(ws *websocket.Conn) *clientConn {
+func (c *Client) newConn(conn io.ReadWriteCloser) *clientConn {
 	ctx, cancel := context.WithCancel(context.Background())
-	w := &clientConn{client: c, ws: ws, cancel: cancel, broken: make(chan error)}
+	w := &clientConn{client: c, ws: &wsConn{rw: conn, client: true}, cancel: cancel, broken: make(chan error)}
 	w.queue.init()
 	w.heard.Store(time.Now().UnixNano())
 	w.wg.Add(2)
@@ -95,7 +126,7 @@ func (w *clientConn) fail(err error) {
 		close(w.broken)
 	})
 	w.queue.close()
-	w.ws.CloseNow()
+	w.ws.rw.Close()
 }
 
 // close ends the connection and waits for its goroutines.
@@ -106,33 +137,17 @@ func (w *clientConn) close() {
 }
 
 func (w *clientConn) read() error {
-	buf := make([]byte, maxMessage)
 	for {
-		kind, r, err := w.ws.Reader(context.Background())
-		if err != nil {
+		if err := w.ws.read(w.frames); err != nil {
+			w.ws.refuse(err)
 			return err
-		}
-		n, err := io.ReadFull(r, buf)
-		if err != nil && err != io.ErrUnexpectedEOF && err != io.EOF {
-			return err
-		}
-		if kind != websocket.MessageBinary {
-			return fmt.Errorf("a message of kind %s", kind)
-		}
-		w.heard.Store(time.Now().UnixNano())
-		if err := w.frames(buf[:n]); err != nil {
-			return err
-		}
-		if n == len(buf) {
-			if _, err := io.Copy(io.Discard, r); err != nil {
-				return err
-			}
 		}
 	}
 }
 
 func (w *clientConn) frames(message []byte) error {
 	c := w.client
+	w.heard.Store(time.Now().UnixNano())
 	for len(message) > 0 {
 		frame, rest, err := nextFramed(message)
 		if err != nil {
@@ -163,7 +178,7 @@ func (w *clientConn) write(ctx context.Context) error {
 		case <-w.queue.wake:
 		}
 		for {
-			message = message[:0]
+			message = message[:wsHeadroom]
 			_, closed := w.queue.take(func(i ringItem) bool {
 				if len(message)+lengthSize+len(i.buf.b) > cap(message) {
 					return false
@@ -171,8 +186,8 @@ func (w *clientConn) write(ctx context.Context) error {
 				message = appendFramed(message, i.buf.b, nil)
 				return true
 			})
-			if len(message) > 0 {
-				if err := w.ws.Write(ctx, websocket.MessageBinary, message); err != nil {
+			if len(message) > wsHeadroom {
+				if err := w.ws.write(message); err != nil {
 					return err
 				}
 				continue

@@ -114,6 +114,7 @@ func (q *fairQueue) retire(fl *flow) {
 func (q *fairQueue) pop(message []byte) ([]byte, bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
+	before := len(message)
 	for len(q.turns) > 0 {
 		fl := q.turns[0]
 		next := fl.frames[0]
@@ -136,7 +137,7 @@ func (q *fairQueue) pop(message []byte) ([]byte, bool) {
 			q.retire(fl)
 		}
 	}
-	return message, len(message) > 0
+	return message, len(message) > before
 }
 
 // close drops what is there and refuses what comes.

@@ -3,7 +3,6 @@ package relay
 import (
 	"bufio"
 	"bytes"
-	"context"
 	"crypto/tls"
 	"fmt"
 	"io"
@@ -22,7 +21,9 @@ import (
 const Subprotocol = "nexd-relay.v1"
 
 const (
-	writeChunk = 32 << 10 // bytes of a message to a client, so that senders alternate
+	// writeChunk is how long messages are, with their header: one TLS record,
+	// and so short that senders alternate.
+	writeChunk = 16 << 10
 	lingerTime = 2 * time.Second
 )
 
@@ -30,7 +31,7 @@ const (
 // does; a writer only while something waits.
 type tlsConn struct {
 	server *Server
-	ws     *websocket.Conn
+	ws     *wsConn
 	net    net.Conn
 	remote string
 	place  place
@@ -56,7 +57,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	grab := &hijacker{ResponseWriter: w}
-	ws, err := websocket.Accept(grab, r, &websocket.AcceptOptions{
+	handshake, err := websocket.Accept(grab, r, &websocket.AcceptOptions{
 		Subprotocols: []string{Subprotocol}, CompressionMode: websocket.CompressionDisabled,
 	})
 	if err != nil {
@@ -64,9 +65,10 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		s.release(nil, true)
 		return
 	}
-	ws.SetReadLimit(maxMessage)
-	c := &tlsConn{server: s, ws: ws, net: grab.conn, remote: r.RemoteAddr, place: randomPlace(), pending: true}
+	handshake.CloseNow() // it has a connection that is none
+	c := &tlsConn{server: s, ws: &wsConn{rw: &buffered{grab.conn, grab.reader}}, net: grab.conn, remote: r.RemoteAddr, place: randomPlace(), pending: true}
 	c.queue.limit = s.limits.Queue
+	c.ws.before = c.hurry
 	grab.conn.SetReadDeadline(time.Now().Add(s.limits.AdmissionTimeout))
 	limitUnsent(grab.conn)
 	s.mu.Lock()
@@ -125,13 +127,8 @@ const calm = 5 * time.Second
 func (c *tlsConn) serve() {
 	s := c.server
 	for {
-		kind, r, err := c.ws.Reader(context.Background())
-		if err != nil {
-			c.finish()
-			return
-		}
-		if kind != websocket.MessageBinary || !c.message(r) {
-			c.ws.Close(websocket.StatusUnsupportedData, "not a relay's frames")
+		if err := c.ws.read(c.message); err != nil {
+			c.ws.refuse(err)
 			c.finish()
 			return
 		}
@@ -159,9 +156,6 @@ func (c *tlsConn) finish() {
 	c.server.release(c, c.pending)
 }
 
-// messages is where a message is read to; idle connections have none.
-var messages = sync.Pool{New: func() any { b := make([]byte, maxMessage); return &b }}
-
 // forwarders for messages of WebSocket clients.
 type pooledForwarder struct{ pool sync.Pool }
 
@@ -174,32 +168,24 @@ func (p *pooledForwarder) get(s *Server) *forwarder {
 
 var forwarders pooledForwarder
 
-// message handles the frames of one message; false: it is not made of frames.
-func (c *tlsConn) message(r io.Reader) bool {
-	room := messages.Get().(*[]byte)
-	defer messages.Put(room)
-	n, err := io.ReadFull(r, *room)
-	if err == nil {
-		// The buffer is full: nothing may be left but the end.
-		if k, _ := r.Read(make([]byte, 1)); k > 0 {
-			return false
-		}
-	} else if err != io.ErrUnexpectedEOF && err != io.EOF {
-		return false
-	}
+// errNoFrames is a message that is not made of a relay's frames.
+var errNoFrames = &wsError{wsUnsupported, "not a relay's frames"}
+
+// message handles the frames of one message.
+func (c *tlsConn) message(rest []byte) (err error) {
 	f := forwarders.get(c.server)
 	defer forwarders.pool.Put(f)
 	defer f.flush()
 	f.begin()
-	for rest := (*room)[:n]; len(rest) > 0; {
+	for len(rest) > 0 {
 		var frame []byte
 		if frame, rest, err = nextFramed(rest); err != nil {
 			f.tally.drop(DropMalformed, 1)
-			return false
+			return errNoFrames
 		}
 		c.frame(f, frame)
 	}
-	return true
+	return nil
 }
 
 func (c *tlsConn) frame(f *forwarder, frame []byte) {
@@ -274,7 +260,7 @@ func (c *tlsConn) write() {
 	room := chunks.Get().(*[]byte)
 	defer chunks.Put(room)
 	for {
-		message, any := c.queue.pop((*room)[:0])
+		message, any := c.queue.pop((*room)[:wsHeadroom])
 		if !any {
 			c.writer.Store(false)
 			// What came between pop and here found a writer.
@@ -283,8 +269,7 @@ func (c *tlsConn) write() {
 			}
 			continue
 		}
-		c.net.SetWriteDeadline(time.Now().Add(c.server.limits.WriteTimeout))
-		if err := c.ws.Write(context.Background(), websocket.MessageBinary, message); err != nil {
+		if err := c.ws.write(message); err != nil {
 			c.server.log.Debug("relay websocket write", logkey.Addr, c.remote, logkey.Err, err)
 			c.shut()
 			return // with writer true: nobody starts another
@@ -294,6 +279,9 @@ func (c *tlsConn) write() {
 		c.shut()
 	}
 }
+
+// hurry bounds a write: a client that takes nothing is given up.
+func (c *tlsConn) hurry() { c.net.SetWriteDeadline(time.Now().Add(c.server.limits.WriteTimeout)) }
 
 // closeSoon closes the connection when what is queued was written.
 func (c *tlsConn) closeSoon() {
@@ -308,7 +296,7 @@ func (c *tlsConn) shut() {
 	if tcp := tcpOf(c.net); tcp != nil {
 		tcp.Close() // first: TLS would wait for a client that reads nothing to take its farewell
 	}
-	c.ws.CloseNow()
+	c.net.Close()
 }
 
 func (q *fairQueue) empty() bool {
@@ -317,14 +305,13 @@ func (q *fairQueue) empty() bool {
 	return len(q.turns) == 0
 }
 
-// hijacker gives the WebSocket library the connection with small buffers, for
-// there may be ten thousand.
+// hijacker keeps the connection from the WebSocket library, which does the
+// handshake and no more.
 type hijacker struct {
 	http.ResponseWriter
-	conn net.Conn
+	conn   net.Conn
+	reader io.Reader // of what came early, too
 }
-
-const smallBuffer = 256
 
 // Hijack implements [http.Hijacker].
 func (h *hijacker) Hijack() (net.Conn, *bufio.ReadWriter, error) {
@@ -338,12 +325,12 @@ func (h *hijacker) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 		return nil, nil, err
 	}
 	conn.SetDeadline(time.Time{}) // what the HTTP server set for requests
-	h.conn = conn
-	var r io.Reader = conn
+	h.conn, h.reader = conn, conn
 	if len(early) > 0 {
-		r = &startsWith{bytes.NewReader(bytes.Clone(early)), conn}
+		h.reader = &startsWith{bytes.NewReader(bytes.Clone(early)), conn}
 	}
-	return &buffered{conn, r}, bufio.NewReadWriter(bufio.NewReaderSize(r, smallBuffer), bufio.NewWriterSize(conn, smallBuffer)), nil
+	none := detached{conn}
+	return none, bufio.NewReadWriter(bufio.NewReaderSize(none, 0), bufio.NewWriterSize(none, 0)), nil
 }
 
 // startsWith reads what was read before, then the connection.
