@@ -104,8 +104,7 @@ func peers(b *bench) {
 	time.Sleep(length)
 	got := cable.Totals()
 	rate := b.metric("checks", goal{Max: 60})
-	rate.Unit = "/s"
-	rate.Values = append(rate.Values, float64(got.Out.Checks)/length.Seconds())
+	rate.Unit, rate.Values = "/s", []float64{float64(got.Out.Checks) / length.Seconds()}
 	b.fact("with %d peers in %s: %+v", b.peers, length, got)
 }
 
@@ -153,9 +152,8 @@ func loss(b *bench) {
 	if err := c.tcp.Err(); err != nil {
 		b.fail(fmt.Errorf("TCP: %w", err))
 	}
-	fell := b.metric("falls from direct", goal{})
-	fell.Unit = ""
-	fell.Values = append(fell.Values, float64(b.trace.Fell()))
+	fell := b.metric("falls from direct", goal{None: true})
+	fell.Unit, fell.Values = "", []float64{float64(b.trace.Fell())}
 	doubled := b.metric("doubled packets", goal{Max: 1})
 	doubled.Unit = "%"
 	for i, cable := range cables {

@@ -12,14 +12,21 @@ import (
 // first measures a pair that has just started again, so that neither knows the
 // other's addresses: how long until the first byte is back, and until both
 // sides are direct.
-func first(b *bench, loss float64) {
-	b.pair(lab.PortRestricted, lab.PortRestricted)
-	if !b.relayed(5 * time.Second) {
+func first(b *bench, loss float64, kindA, kindB lab.Kind) {
+	b.pair(kindA, kindB)
+	relays := b.relayed(5 * time.Second)
+	if !relays {
+		if !lab.Punchable(kindA, kindB) {
+			b.skip("no relay")
+			return
+		}
 		b.fact("no relay: the first byte waits for the direct path")
 	}
-	relays := b.relayed(time.Second)
 	byte1 := b.metric("first byte", goal{P95: 540})
-	path := b.metric("first direct path, warm", goal{P50: 300, P95: 1500})
+	var path *metric
+	if lab.Punchable(kindA, kindB) {
+		path = b.metric("first direct path, warm", goal{P50: 300, P95: 1500})
+	}
 	if loss > 0 {
 		byte1.Goal, path.Goal = goal{P95: 1000}, goal{}
 		for _, m := range []*paths.Member{b.a, b.b} { // half of it at each side
@@ -42,6 +49,9 @@ func first(b *bench, loss float64) {
 			return err
 		}
 		byte1.add(took)
+		if path == nil {
+			return nil
+		}
 		// Both are in use until they are direct.
 		murmur, err := paths.NewBeat(b.a, "udp", port)
 		if err != nil {

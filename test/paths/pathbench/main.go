@@ -101,7 +101,8 @@ func play(ctx context.Context, s scenario, o options, progress io.Writer) *resul
 	b.result.Load = readLoad().since(before)
 	if b.trace != nil {
 		b.trace.Close()
-		b.result.Handshakes = b.trace.Caused()
+		caused := b.metric("WireGuard handshakes caused, as both sides count", goal{None: true})
+		caused.Unit, caused.Values = "", []float64{float64(b.trace.Caused())}
 	}
 	for _, m := range b.result.Metrics {
 		m.sum()

@@ -20,15 +20,13 @@ type report struct {
 
 // result is what came of one scenario.
 type result struct {
-	Name    string    `json:"name"`
-	What    string    `json:"what"`
-	Skipped string    `json:"skipped,omitempty"` // why it could not be played
-	Metrics []*metric `json:"metrics"`
-	// Handshakes are those of WireGuard that were caused, over all runs and both sides.
-	Handshakes int      `json:"handshakes_caused"`
-	Facts      []string `json:"facts,omitempty"`
-	Failures   []string `json:"failures,omitempty"`
-	Load       load     `json:"load"`
+	Name     string    `json:"name"`
+	What     string    `json:"what"`
+	Skipped  string    `json:"skipped,omitempty"` // why it could not be played
+	Metrics  []*metric `json:"metrics"`
+	Facts    []string  `json:"facts,omitempty"`
+	Failures []string  `json:"failures,omitempty"`
+	Load     load      `json:"load"`
 }
 
 // metric is one quantity over the runs: milliseconds, unless its unit says
@@ -43,15 +41,19 @@ type metric struct {
 	Max    float64   `json:"max"`
 }
 
-// goal is what is wanted of a metric; 0: nothing.
+// goal is what is wanted of a metric: upper bounds, of which 0 is none.
 type goal struct {
-	P50 float64 `json:"p50,omitempty"`
-	P95 float64 `json:"p95,omitempty"`
-	Max float64 `json:"max,omitempty"`
+	P50  float64 `json:"p50,omitempty"`
+	P95  float64 `json:"p95,omitempty"`
+	Max  float64 `json:"max,omitempty"`
+	None bool    `json:"none,omitempty"` // it is not to happen at all
 }
 
 func (g goal) String() string {
 	text := ""
+	if g.None {
+		text = " none"
+	}
 	for _, part := range []struct {
 		name  string
 		value float64
@@ -88,6 +90,8 @@ func (m *metric) verdict() string {
 		return ""
 	case len(m.Values) == 0:
 		return "nothing measured"
+	case m.Goal.None && m.Max > 0:
+		return "MISSED"
 	case within(m.P50, m.Goal.P50) && within(m.P95, m.Goal.P95) && within(m.Max, m.Goal.Max):
 		return "reached"
 	}
@@ -111,7 +115,7 @@ func (r *report) print(w io.Writer) {
 			fmt.Fprintf(w, "%s: not played: %s\n", s.Name, s.Skipped)
 			continue
 		}
-		fmt.Fprintf(w, "%s: %s; %d handshakes caused; %s\n", s.Name, s.What, s.Handshakes, s.Load)
+		fmt.Fprintf(w, "%s: %s; %s\n", s.Name, s.What, s.Load)
 		for _, f := range s.Facts {
 			fmt.Fprintf(w, "    %s\n", f)
 		}

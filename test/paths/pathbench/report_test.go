@@ -20,6 +20,10 @@ func TestPercentiles(t *testing.T) {
 	if m.verdict() != "MISSED" {
 		t.Errorf("%+v: %s", m, m.verdict())
 	}
+	m.Goal = goal{None: true}
+	if m.verdict() != "MISSED" || m.Goal.String() != "none" {
+		t.Errorf("%+v: %s", m, m.verdict())
+	}
 	if m := (&metric{Goal: goal{Max: 1}}); m.verdict() != "nothing measured" {
 		t.Errorf("no values: %s", m.verdict())
 	}
@@ -33,7 +37,7 @@ func TestReport(t *testing.T) {
 	}}
 	var out bytes.Buffer
 	r.print(&out)
-	for _, want := range []string{"p95≤1000", "MISSED", "relay: not played: no relay", "failed: run 1: it ended", "0 handshakes caused"} {
+	for _, want := range []string{"p95≤1000", "MISSED", "relay: not played: no relay", "failed: run 1: it ended", "cores busy"} {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("no %q in\n%s", want, out.String())
 		}
