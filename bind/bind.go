@@ -68,6 +68,7 @@ type Bind struct {
 	table atomic.Pointer[table] // address of a route to peer; replaced, never changed
 
 	repeats repeats
+	seen    seen
 	ring    *ring
 	extras  extras
 	raw     atomic.Pointer[way] // where WriteUDP last wrote to

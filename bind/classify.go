@@ -15,10 +15,13 @@ const (
 const (
 	typeInitiation = 1 // WireGuard message types
 	typeResponse   = 2
+	typeCookie     = 3
 	typeTransport  = 4
 
-	minWireGuard = 32  // the shortest message: an empty transport packet
-	maxHandshake = 148 // the longest handshake message: an initiation
+	minWireGuard   = 32  // the shortest message: an empty transport packet
+	sizeInitiation = 148 // the longest handshake message
+	sizeResponse   = 92
+	sizeCookie     = 64
 
 	stunHeader = 20
 	stunCookie = 0x2112A442
@@ -52,7 +55,7 @@ func classify(p []byte) kind {
 // isHandshake reports whether p is a handshake initiation or response, which
 // are worth keeping while a peer has no path: a lost one costs five seconds.
 func isHandshake(p []byte) bool {
-	if len(p) < minWireGuard || len(p) > maxHandshake {
+	if len(p) < minWireGuard || len(p) > sizeInitiation {
 		return false
 	}
 	t := binary.LittleEndian.Uint32(p)

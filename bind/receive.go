@@ -104,7 +104,7 @@ func (r *receiver) sort(bufs [][]byte, sizes []int, eps []conn.Endpoint) (some b
 			}
 			run.packets++
 			run.size += len(pkt)
-			if !run.handshakes || run.handshake(pkt) {
+			if (!run.handshakes && pkt[0] == typeTransport) || run.handshake(pkt) {
 				some = true
 				continue
 			}
@@ -223,24 +223,31 @@ type account struct {
 	index      uint32 // of the last of those
 }
 
-// handshake looks at a packet while messages of ours are unanswered; false:
-// WireGuard shall not see it.
+// handshake looks at handshake messages, and at data while messages of ours
+// are unanswered; false: WireGuard shall not see it.
 func (a *account) handshake(pkt []byte) bool {
-	switch pkt[0] {
-	case typeInitiation:
-		if peer := a.from.peer; peer != nil && peer.crosses(&a.bind.repeats, pkt) {
-			a.bind.count.crossed.Add(1)
+	b := a.bind
+	if pkt[0] == typeInitiation {
+		if peer := a.from.peer; a.handshakes && peer != nil && peer.crosses(&b.repeats, pkt) {
+			b.count.crossed.Add(1)
 			return false
 		}
-	case typeTransport:
-		index := answers(pkt)
+		if b.seen.copied(pkt, b.since()) {
+			b.count.copies.Add(1)
+			return false
+		}
+		return true
+	}
+	if pkt[0] == typeTransport {
+		index, _ := answers(pkt)
 		if a.transport && index == a.index {
 			return true // of a session that was looked up
 		}
 		a.transport, a.index = true, index
-		a.bind.repeats.heard(pkt)
-	default:
-		a.bind.repeats.heard(pkt)
+	}
+	if !b.repeats.heard(pkt) {
+		b.count.copies.Add(1)
+		return false
 	}
 	return true
 }

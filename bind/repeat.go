@@ -46,6 +46,7 @@ type handshake struct {
 	timer     *time.Timer
 	answer    bool     // one came
 	over      bool     // nothing more happens to it
+	response  []byte   // what is sealed of it
 	remote    uint32   // the number the peer gave the session
 	confirm   [][]byte // our first packets in it
 	confirmAt int64    // when they were sent
@@ -145,44 +146,53 @@ func (r *repeats) answered(h *handshake) bool {
 	return h.answer
 }
 
-// heard is told of a received response, cookie reply or transport packet.
-func (r *repeats) heard(pkt []byte) {
-	kind, index := pkt[0], answers(pkt)
+// heard is told of a received response, cookie reply or transport packet;
+// false: it is a copy of a response that WireGuard has, and must not get again.
+// (Its workers would take both when they come at once, and count nonces of one
+// key from 0 twice.)
+func (r *repeats) heard(pkt []byte) bool {
+	index, ok := answers(pkt)
+	if !ok {
+		return true
+	}
 	r.mu.Lock()
-	h := r.byIndex[index]
-	if h == nil || r.closed {
-		r.mu.Unlock()
-		return
-	}
-	if h.answer {
-		again := r.confirmLocked(h, kind)
-		r.mu.Unlock()
-		if again != nil {
-			go func() {
-				defer r.running.Done()
-				r.send(h, again)
-			}()
-		}
-		return
-	}
 	defer r.mu.Unlock()
-	h.answer = true
-	if !h.initiation() || kind != typeResponse {
-		r.endLocked(h)
-		return
+	h := r.byIndex[index]
+	switch {
+	case h == nil || r.closed:
+		return true
+	case h.answer:
+		if pkt[0] != typeResponse || !bytes.Equal(h.response, sealed(pkt)) {
+			return true
+		}
+		r.confirmLocked(h)
+		return false
 	}
+	h.answer = true
+	if !h.initiation() || pkt[0] != typeResponse {
+		r.endLocked(h)
+		return true
+	}
+	h.response = bytes.Clone(sealed(pkt))
 	h.remote = binary.LittleEndian.Uint32(pkt[4:])
 	h.peer.confirms.Store(h)
 	h.timer.Reset(confirmFor)
+	return true
 }
 
-// answers returns the number an answer bears.
-func answers(pkt []byte) uint32 {
-	if pkt[0] == typeResponse {
-		return binary.LittleEndian.Uint32(pkt[8:])
+// answers returns the number an answer bears; ok is false for what is none.
+func answers(pkt []byte) (index uint32, ok bool) {
+	switch {
+	case pkt[0] == typeResponse && len(pkt) == sizeResponse:
+		return binary.LittleEndian.Uint32(pkt[8:]), true
+	case pkt[0] == typeCookie && len(pkt) == sizeCookie, pkt[0] == typeTransport:
+		return binary.LittleEndian.Uint32(pkt[4:]), true
 	}
-	return binary.LittleEndian.Uint32(pkt[4:])
+	return 0, false
 }
+
+// sealed returns the part of a response that the handshake protects.
+func sealed(response []byte) []byte { return response[12:60] }
 
 // keep copies the first packets of the session that h began. Until one arrives
 // the peer may not send in it.
@@ -206,17 +216,16 @@ func (r *repeats) keep(h *handshake, packets [][]byte) {
 	h.peer.confirms.CompareAndSwap(h, nil)
 }
 
-// confirmLocked returns the packets to send again when a response came a
-// second time: they were lost, or are on their way. The caller sends them and
-// then calls running.Done.
-func (r *repeats) confirmLocked(h *handshake, kind byte) [][]byte {
+// confirmLocked sends those packets again when the response came a second
+// time long after them: they were lost.
+func (r *repeats) confirmLocked(h *handshake) {
 	now := r.since()
-	if kind != typeResponse || h.confirm == nil || now-h.confirmAt < int64(confirmGap) {
-		return nil
+	if h.confirm == nil || now-h.confirmAt < int64(confirmGap) {
+		return
 	}
 	h.confirmAt = now
-	r.running.Add(1)
-	return h.confirm
+	packets := h.confirm
+	r.running.Go(func() { r.send(h, packets) })
 }
 
 // crosses reports whether a peer's initiation crosses ours and has to give

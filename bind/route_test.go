@@ -19,8 +19,9 @@ import (
 )
 
 var (
-	here  = netip.MustParseAddrPort("192.0.2.1:1000")
-	there = netip.MustParseAddrPort("[2001:db8::2]:2000")
+	here   = netip.MustParseAddrPort("192.0.2.1:1000")
+	there  = netip.MustParseAddrPort("[2001:db8::2]:2000")
+	noAddr netip.AddrPort
 )
 
 func TestHandshakeWaitsForThePath(t *testing.T) {
@@ -109,7 +110,7 @@ func TestUnansweredHandshakeFollowsThePath(t *testing.T) {
 		t.Errorf("counters %+v", s)
 	}
 	// Once it was answered there is nothing to repeat.
-	b.repeats.heard(message(2, 92, 0))
+	sorted(b, message(2, 92, 0))
 	setPath(b, peer, there)
 	if got := f.take(); len(got) != 0 {
 		t.Error("an answered message was repeated")

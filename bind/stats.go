@@ -45,8 +45,9 @@ type Stats struct {
 	// route changed before an answer; Repeated are packets sent again because no
 	// answer came in time: handshake messages, and the first ones of a session.
 	Moved, Repeated uint64
-	// Crossed are a peer's initiations that gave way to ours.
-	Crossed uint64
+	// Handshake messages WireGuard did not get: a peer's initiations that gave
+	// way to ours, and copies of what it had.
+	Crossed, Copies uint64
 	// Packets dropped because their peer had no path.
 	DroppedNoPath uint64
 	// Packets that went over both addresses of a route, and those that did not
@@ -86,7 +87,7 @@ type counters struct {
 	frames, unwanted, garbage         atomic.Uint64
 	receiveErrors, ring, foreign      atomic.Uint64
 	held, flushed, expired, noPath    atomic.Uint64
-	moved, repeated, crossed          atomic.Uint64
+	moved, repeated, crossed, copies  atomic.Uint64
 	doubled, notDoubled, relayRefused atomic.Uint64
 
 	tx, rx [classes]traffic
@@ -171,6 +172,7 @@ func (b *Bind) Stats() Stats {
 		Moved:          c.moved.Load(),
 		Repeated:       c.repeated.Load(),
 		Crossed:        c.crossed.Load(),
+		Copies:         c.copies.Load(),
 		DroppedNoPath:  c.noPath.Load(),
 		Doubled:        c.doubled.Load(),
 		NotDoubled:     c.notDoubled.Load(),
