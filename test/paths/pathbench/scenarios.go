@@ -11,7 +11,7 @@ import (
 var scenarios = []scenario{
 	{name: "first", what: "both members know the service and their relays, and nothing of each other; 4 KiB are sent", play: func(b *bench) { first(b, 0, lab.PortRestricted, lab.PortRestricted) }},
 	{name: "first-loss", what: "the same with 5 % of the packets lost each way", play: func(b *bench) { first(b, 0.05, lab.PortRestricted, lab.PortRestricted) }},
-	{name: "first-tls", what: "the same where one has no UDP and the other a symmetric NAT", play: func(b *bench) { first(b, 0, lab.UDPBlocked, lab.Symmetric) }},
+	{name: "first-tls", what: "neither knows the other, one has no UDP and the other a symmetric NAT", play: func(b *bench) { first(b, 0, lab.UDPBlocked, lab.Symmetric) }},
 	{name: "cold", what: "a new member starts, joins and talks to another; from the start of its process", play: cold},
 	{name: "block", what: "nothing passes between two sites for some seconds", play: block},
 	{name: "rebind", what: "a NAT forgets its mappings and gives out other ports, the two in turn", play: func(b *bench) { change(b, (*lab.Site).Rebind, goal{P95: 1000}) }},
