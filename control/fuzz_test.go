@@ -44,9 +44,6 @@ func FuzzChallengeToken(f *testing.F) {
 // No body of a join makes the service do more than refuse it with a whole
 // problem, as long as it proves nothing.
 func FuzzJoinBody(f *testing.F) {
-	var once sync.Once
-	var handler http.Handler
-	var svc *Service
 	whole, err := json.Marshal(controlapi.JoinRequest{RegKey: "k", PublicKey: key.NewPrivate().Public(), Token: "t", Proof: make([]byte, 32), Name: "n"})
 	if err != nil {
 		f.Fatal(err)
@@ -55,6 +52,27 @@ func FuzzJoinBody(f *testing.F) {
 	f.Add([]byte(`{}`))
 	f.Add([]byte(`{"request_ip":"::ffff:100.64.0.1"}`))
 	f.Add([]byte(strings.Replace(string(whole), `"name":"n"`, `"name":"n","request_ip":"1.2.3.4","on_name_taken":"number"`, 1)))
+	fuzzBody(f, "/v1/join")
+}
+
+// The same goes for a relay's.
+func FuzzRelayJoinBody(f *testing.F) {
+	whole, err := json.Marshal(controlapi.RelayJoinRequest{
+		RegKey: "k", PublicKey: key.NewPrivate().Public(), Token: "t", Proof: make([]byte, 32), Name: "n", RelayAddress: relayAddress("n"),
+	})
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(whole)
+	f.Add([]byte(`{"udp":[null],"pin":5}`))
+	f.Add([]byte(strings.Replace(string(whole), `"udp":[`, `"udp":["[::1]:70000",`, 1)))
+	fuzzBody(f, "/v1/relays")
+}
+
+func fuzzBody(f *testing.F, path string) {
+	var once sync.Once
+	var handler http.Handler
+	var svc *Service
 	dir := f.TempDir()
 	f.Cleanup(func() {
 		if svc != nil {
@@ -69,7 +87,7 @@ func FuzzJoinBody(f *testing.F) {
 			}
 			svc, handler = s, s.server().Handler
 		})
-		r := httptest.NewRequest("POST", "/v1/join", strings.NewReader(string(body)))
+		r := httptest.NewRequest("POST", path, strings.NewReader(string(body)))
 		r.Header.Set("Content-Type", "application/json")
 		rec := httptest.NewRecorder()
 		handler.ServeHTTP(rec, r)

@@ -32,6 +32,7 @@ const (
 )
 
 const (
+	maxSockets   = 8 // that share the UDP port
 	embeddedName = "service"
 	relayPath    = "/v1/relay" // of the route in [Service.server]
 )
@@ -91,10 +92,10 @@ func newRelayTask(ctx context.Context, cfg *Config, st store.Store, issuer ed255
 	return t, nil
 }
 
-// listen binds the UDP sockets: one for each processor, between which the
-// system spreads the clients.
+// listen binds the UDP sockets: one for each processor up to maxSockets, between
+// which the system spreads the clients.
 func (t *relayTask) listen(ctx context.Context, cfg *Config, address string) (err error) {
-	if t.sockets, err = relay.Listen(ctx, address, runtime.GOMAXPROCS(0), cfg.Log); err != nil {
+	if t.sockets, err = relay.Listen(ctx, address, min(runtime.GOMAXPROCS(0), maxSockets), cfg.Log); err != nil {
 		return err
 	}
 	t.entry.UDP = advertisedRelay(cfg, t.addr().Port())

@@ -102,7 +102,7 @@ func TestEmbeddedRelay(t *testing.T) {
 	_, text := w.get("GET", "/metrics", "")
 	for _, want := range []string{
 		`nexd_relay_sessions{transport="udp"} 1`, `nexd_relay_sessions{transport="tls"} 1`, "nexd_relay_networks 1",
-		`nexd_relay_packets_total{transport="udp"}`, `nexd_relay_bytes_total{transport="tls"}`, `nexd_relay_admissions_total{result="new"} 2`,
+		`nexd_relay_packets_total{transport="udp"}`, `nexd_relay_bytes_total{transport="tls"}`, "nexd_relay_admitted_total 2",
 	} {
 		if !strings.Contains(text, want) {
 			t.Errorf("/metrics lacks %s", want)

@@ -6,7 +6,8 @@ import (
 	"nexd/relay"
 )
 
-// relayMetrics shows a relay's own counters.
+// relayMetrics shows a relay's own counters, under the names a stand-alone
+// relay gives them.
 type relayMetrics struct{ stats func() relay.Stats }
 
 func relayDesc(name, help string, labels ...string) *prometheus.Desc {
@@ -14,20 +15,23 @@ func relayDesc(name, help string, labels ...string) *prometheus.Desc {
 }
 
 var (
-	relaySessions   = relayDesc("sessions", "Devices with a session.", "transport")
-	relayNetworks   = relayDesc("networks", "Networks with a session.")
-	relayPackets    = relayDesc("packets_total", "Packets handed to receivers.", "transport")
-	relayBytes      = relayDesc("bytes_total", "Bytes of frames handed to receivers.", "transport")
-	relayAdmissions = relayDesc("admissions_total", "Sessions by how they began or went on.", "result")
-	relayChallenges = relayDesc("challenges_total", "Challenges sent.")
-	relayRefusals   = relayDesc("refusals_total", "Admissions refused, by reason.", "reason")
-	relayDrops      = relayDesc("drops_total", "Frames dropped, by reason.", "reason")
+	relaySessions   = relayDesc("sessions", "Devices that are connected, by transport.", "transport")
+	relayNetworks   = relayDesc("networks", "Networks with a device that is connected, or was a moment ago.")
+	relayPackets    = relayDesc("packets_total", "Packets handed to receivers, by their transport.", "transport")
+	relayBytes      = relayDesc("bytes_total", "Bytes of those packets with the relay's own headers.", "transport")
+	relayAdmitted   = relayDesc("admitted_total", "New sessions.")
+	relayMoved      = relayDesc("moved_total", "Sessions that were renewed, or went on from another address.")
+	relayReplaced   = relayDesc("replaced_total", "Sessions that a newer one of the same device ended.")
+	relayChallenges = relayDesc("challenges_total", "Challenges sent to addresses without a session.")
+	relayRefused    = relayDesc("refused_total", "Admissions refused, by reason.", "reason")
+	relayDropped    = relayDesc("dropped_total", "Frames dropped, by reason.", "reason")
 )
 
 // Describe implements [prometheus.Collector].
 func (relayMetrics) Describe(out chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
-		relaySessions, relayNetworks, relayPackets, relayBytes, relayAdmissions, relayChallenges, relayRefusals, relayDrops,
+		relaySessions, relayNetworks, relayPackets, relayBytes, relayAdmitted, relayMoved, relayReplaced,
+		relayChallenges, relayRefused, relayDropped,
 	} {
 		out <- d
 	}
@@ -47,14 +51,14 @@ func (m relayMetrics) Collect(out chan<- prometheus.Metric) {
 	put(relayPackets, counter, float64(st.PacketsTLS), "tls")
 	put(relayBytes, counter, float64(st.BytesUDP), "udp")
 	put(relayBytes, counter, float64(st.BytesTLS), "tls")
-	put(relayAdmissions, counter, float64(st.Admitted), "new")
-	put(relayAdmissions, counter, float64(st.Moved), "moved")
-	put(relayAdmissions, counter, float64(st.Replaced), "replaced")
+	put(relayAdmitted, counter, float64(st.Admitted))
+	put(relayMoved, counter, float64(st.Moved))
+	put(relayReplaced, counter, float64(st.Replaced))
 	put(relayChallenges, counter, float64(st.Challenges))
 	for why, n := range st.Refused {
-		put(relayRefusals, counter, float64(n), why.String())
+		put(relayRefused, counter, float64(n), why.String())
 	}
 	for why, n := range st.Dropped {
-		put(relayDrops, counter, float64(n), why.String())
+		put(relayDropped, counter, float64(n), why.String())
 	}
 }
