@@ -29,6 +29,7 @@ ssh                              openssh-client
 rsync                            rsync
 curl                             curl
 tcpdump                          tcpdump
+miniupnpd                        miniupnpd-nftables
 git                              git
 gcc                              gcc
 /usr/include/stdlib.h            libc6-dev
