@@ -3,6 +3,7 @@ package bind
 import (
 	"encoding/binary"
 	"slices"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -48,9 +49,12 @@ func wait(d time.Duration) {
 func TestRepeatSchedule(t *testing.T) {
 	for _, kind := range []byte{1, 2} {
 		repeating(t, func(t *testing.T, f *fakeSocket, b *Bind, ep *Endpoint) {
+			var mu sync.Mutex
 			var at []time.Duration
 			start := time.Now()
 			f.onSend = func([][]byte, *conn.StdNetEndpoint) error {
+				mu.Lock()
+				defer mu.Unlock()
 				at = append(at, time.Since(start))
 				return nil
 			}

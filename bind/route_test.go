@@ -15,6 +15,7 @@ import (
 
 	"golang.zx2c4.com/wireguard/conn"
 
+	"nexd/internal/relaypath"
 	"nexd/key"
 )
 
@@ -314,26 +315,35 @@ func TestClosedSocket(t *testing.T) {
 
 func TestEverythingAtOnce(t *testing.T) {
 	f := &fakeSocket{}
-	b := newBind(Config{}, f)
+	b := newBind(Config{Relays: &fakeRelays{}, OnSTUN: func([]byte, netip.AddrPort) {}}, f)
 	peers := []key.Public{newPeer(), newPeer(), newPeer()}
 	var wg sync.WaitGroup
 	for i, peer := range peers {
 		ep := peerEndpoint(t, b, peer)
 		wg.Go(func() {
 			for n := range 500 {
-				setPath(b, peer, netip.AddrPortFrom(here.Addr(), uint16(n%5)))
+				b.SetRoute(peer, Route{
+					Path:  netip.AddrPortFrom(here.Addr(), uint16(n%5)),
+					Spare: relaypath.Addr(uint16(n % 3)), Both: n%2 == 0,
+				})
 			}
 		})
 		wg.Go(func() {
-			for range 500 {
-				b.Send([][]byte{initiation(1)}, ep)
-				b.Send([][]byte{transport(1), transport(2)}, ep)
+			for n := range 500 {
+				b.Send([][]byte{numbered(byte(1+n%2), uint32(n))}, ep)
+				b.Send([][]byte{numbered(4, uint32(n)), transport(2)}, ep)
 				b.Activity(peer)
 				ep.DstIP()
 			}
 		})
 		wg.Go(func() {
-			for range 200 {
+			for n := range 500 {
+				sorted(b, frame(uint16(n%3), peer, response(uint32(n), 7)), numbered(4, uint32(n)), frame(1, peer, initiation(byte(n))), stunMessage(0))
+				b.Deliver(uint16(n%3), peer, transport(1))
+			}
+		})
+		wg.Go(func() {
+			for n := range 200 {
 				if i == 0 {
 					b.Open(0)
 					b.Close()
@@ -341,9 +351,17 @@ func TestEverythingAtOnce(t *testing.T) {
 				b.Forget(peer)
 				b.Stats()
 				b.WriteSTUN(stunMessage(0), here)
+				b.WriteUDP([][]byte{{0xC0}, {0xC1}}, here)
+				b.WriteRelay(1, peer, stunMessage(0))
+				c, _ := udp(t)
+				b.AddSocket(c, netip.AddrPortFrom(here.Addr(), uint16(1+n%4)))
+				b.RemoveSocket(netip.AddrPortFrom(here.Addr(), uint16(1+n%4)))
 			}
 		})
 	}
 	wg.Wait()
 	b.Close()
+	if n := b.repeats.pending.Load(); n != 0 {
+		t.Errorf("%d messages are repeated after Close", n)
+	}
 }

@@ -201,18 +201,28 @@ func (m *mesh) arrives(at int, since time.Time, limit time.Duration) {
 	}
 }
 
-// rests waits until no handshake is kept any more.
+// rests waits until all handshake messages are answered.
 func (m *mesh) rests() {
 	m.t.Helper()
-	for deadline := time.Now().Add(10 * time.Second); ; {
-		if m.binds[0].repeats.pending.Load() == 0 && m.binds[1].repeats.pending.Load() == 0 {
-			return
-		}
+	for deadline := time.Now().Add(10 * time.Second); m.unanswered() > 0; {
 		if time.Now().After(deadline) {
-			m.t.Fatal("a handshake message is repeated for ever")
+			m.t.Fatal("a handshake message is not answered")
 		}
 		<-time.After(10 * time.Millisecond)
 	}
+}
+
+func (m *mesh) unanswered() (n int) {
+	for _, b := range m.binds {
+		b.repeats.mu.Lock()
+		for _, h := range b.repeats.byIndex {
+			if !h.answer {
+				n++
+			}
+		}
+		b.repeats.mu.Unlock()
+	}
+	return n
 }
 
 // oneHandshake checks that there was exactly one.
