@@ -10,7 +10,8 @@
 // In reading order:
 //
 //   - wire.go, wire_admission.go, wire_session.go, wire_stream.go: the frames;
-//     docs/relay.md has their tables and test vectors.
+//     docs/relay.md has their tables and test vectors. wire_websocket.go and
+//     wsconn.go: WebSocket's, after a handshake by the library.
 //   - [Credential]: what the service signs. cookie.go, proof.go: what a client proves.
 //   - [Server]: admit.go (who gets a session), session.go and table.go (what a
 //     relay knows), forward.go (what it does with a frame), outbox.go and

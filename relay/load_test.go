@@ -2,6 +2,7 @@ package relay
 
 import (
 	"context"
+	"io"
 	"net/http"
 	"testing"
 	"time"
@@ -141,10 +142,16 @@ func TestPendingConnectionsEnd(t *testing.T) {
 // rawTLS is an admitted WebSocket client that does what it is told.
 type rawTLS struct {
 	*raw
-	ws *websocket.Conn
+	ws   *websocket.Conn
+	conn io.ReadWriteCloser // below ws
 }
 
 func (r *testRelay) dialTLS() *websocket.Conn {
+	ws, _ := r.dialWS()
+	return ws
+}
+
+func (r *testRelay) dialWS() (*websocket.Conn, io.ReadWriteCloser) {
 	r.t.Helper()
 	ctx, cancel := context.WithTimeout(r.t.Context(), patience)
 	defer cancel()
@@ -152,16 +159,19 @@ func (r *testRelay) dialTLS() *websocket.Conn {
 	if url == "" {
 		url = r.web.URL
 	}
-	ws, _, err := websocket.Dial(ctx, url, &websocket.DialOptions{HTTPClient: r.web.Client(), Subprotocols: []string{Subprotocol}})
+	up := &upgrade{RoundTripper: r.web.Client().Transport}
+	ws, _, err := websocket.Dial(ctx, url, &websocket.DialOptions{HTTPClient: &http.Client{Transport: up}, Subprotocols: []string{Subprotocol}})
 	if err != nil {
 		r.t.Fatal(err)
 	}
-	return ws
+	r.t.Cleanup(func() { up.conn.Close() })
+	return ws, up.conn
 }
 
 func (r *testRelay) rawTLS(private key.Private, cred []byte) *rawTLS {
 	r.t.Helper()
-	x := &rawTLS{r.raw(private, cred), r.dialTLS()}
+	x := &rawTLS{raw: r.raw(private, cred)}
+	x.ws, x.conn = r.dialWS()
 	x.start(time.Now(), cred)
 	for !x.up {
 		for _, f := range x.out {

@@ -15,7 +15,7 @@ const ProtocolVersion = 1
 // socket shared with WireGuard and STUN can be sorted by it.
 type FrameType byte
 
-// The frames; the tables are in the package comment.
+// The frames; the tables are in docs/relay.md.
 const (
 	FrameHello     FrameType = 0xC0 + iota // client → relay: asks for a cookie
 	FrameChallenge                         // relay → client: the cookie
