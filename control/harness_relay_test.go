@@ -95,17 +95,20 @@ func (s *watching) list(what string, ok func(names []string) bool) *controlapi.R
 	for {
 		select {
 		case l := <-s.relays:
-			var names []string
-			for _, r := range l.Relays {
-				names = append(names, r.Name)
-			}
-			if ok(names) {
+			if ok(relayNames(l)) {
 				return l
 			}
 		case <-timeout:
 			s.t.Fatalf("no list of relays %s", what)
 		}
 	}
+}
+
+func relayNames(l *controlapi.RelayList) (names []string) {
+	for _, r := range l.Relays {
+		names = append(names, r.Name)
+	}
+	return names
 }
 
 // relayed is a device's client of the service's own relay.

@@ -39,6 +39,7 @@ type world struct {
 	base  string
 	token string
 	http  *http.Client
+	nginx bool // stands between, and takes headers that are for it
 	end   func() error
 }
 

@@ -333,3 +333,30 @@ func TestHomes(t *testing.T) {
 		t.Errorf("b's map: %+v", m.Peers)
 	}
 }
+
+// At its end the service asks the clients of its relay to use another, where
+// there is one, and waits until they went.
+func TestRelayDrains(t *testing.T) {
+	w := start(t, t.TempDir(), func(c *Config) { c.RelayGrace = patience })
+	a := w.join(wish(w.regKey(controlapi.RegKeyRequest{}), "a"))
+	w.beat(w.joinRelay(relayWish(w.relayRegKey(), "r")))
+	_, list := w.told(a)
+	r := w.relay(a, list, true)
+	r.connected(t, relay.UDP)
+	ended := make(chan error, 1)
+	go func() { ended <- w.end() }()
+	eventually(t, "the relay asks to use another", func() bool { return r.Status().Draining && r.Status().Transport == relay.UDP })
+	select {
+	case err := <-ended:
+		t.Fatalf("it did not wait: %v", err)
+	default:
+	}
+	r.stop()
+	begin := time.Now()
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+	if took := time.Since(begin); took > patience/2 {
+		t.Errorf("it ended %v after the last client", took)
+	}
+}

@@ -15,6 +15,28 @@ func is(want ...string) func([]string) bool {
 	return func(names []string) bool { return slices.Equal(names, want) }
 }
 
+// reported has r report until s is told a list with names.
+func (w *world) reported(r station, s *watching, names []string, change ...func(*controlapi.RelayHeartbeat)) *controlapi.RelayList {
+	w.t.Helper()
+	deadline := time.Now().Add(patience)
+	for time.Now().Before(deadline) {
+		w.beat(r, change...)
+		pause := time.After(50 * time.Millisecond)
+		for waiting := true; waiting; {
+			select {
+			case l := <-s.relays:
+				if slices.Equal(relayNames(l), names) {
+					return l
+				}
+			case <-pause:
+				waiting = false
+			}
+		}
+	}
+	w.t.Fatalf("no list of relays with %v", names)
+	return nil
+}
+
 // A relay joins, reports, falls silent, comes back, drains and is deleted:
 // devices are told of it exactly while it can be used.
 func TestStationLife(t *testing.T) {
@@ -28,29 +50,26 @@ func TestStationLife(t *testing.T) {
 	if len(first.Issuers) != 1 || len(first.Denied) != 0 {
 		t.Errorf("answer %+v", first)
 	}
-	list := s.list("with the relay", is("service", "r"))
+	list := w.reported(r, s, []string{"service", "r"})
 	if got := list.Relays[1]; got.ID != r.ID || got.PublicKey != r.private.Public() || !slices.Equal(got.UDP, relayAddress("r").UDP) || got.URL != relayAddress("r").URL {
 		t.Errorf("told of %+v", got)
 	}
 	s.list("without the silent relay", is("service"))
 	moved := []string{"192.0.2.9:3478"}
-	w.beat(r, func(b *controlapi.RelayHeartbeat) { b.UDP = moved })
-	if list = s.list("with the relay again", is("service", "r")); !slices.Equal(list.Relays[1].UDP, moved) {
+	list = w.reported(r, s, []string{"service", "r"}, func(b *controlapi.RelayHeartbeat) { b.UDP = moved })
+	if !slices.Equal(list.Relays[1].UDP, moved) {
 		t.Errorf("told of %v", list.Relays[1].UDP)
 	}
 	s.list("without it again", is("service"))
-	w.beat(r)
-	s.list("with it", is("service", "r"))
-	w.beat(r, func(b *controlapi.RelayHeartbeat) { b.Draining = true })
-	s.list("without the relay that drains", is("service"))
+	w.reported(r, s, []string{"service", "r"})
+	w.reported(r, s, []string{"service"}, func(b *controlapi.RelayHeartbeat) { b.Draining = true })
 	var infos controlapi.RelayInfoList
 	w.beat(r, func(b *controlapi.RelayHeartbeat) { b.Draining, b.Version = true, "2" })
 	w.admin("GET", "/v1/relays", nil, &infos)
 	if got := infos.Relays[1]; got.Listed || !got.Draining || got.Version != "2" || got.LastSeen.IsZero() || got.RegKeyID == "" || got.Created.IsZero() {
 		t.Errorf("described as %+v", got)
 	}
-	w.beat(r)
-	s.list("with the relay that stays after all", is("service", "r"))
+	w.reported(r, s, []string{"service", "r"}) // it stays after all
 	w.admin("DELETE", "/v1/relays/r", nil, nil)
 	s.list("without the deleted relay", is("service"))
 	p, _ := w.send("PUT", "/v1/relays/self", r.Credential, controlapi.RelayHeartbeat{RelayAddress: relayAddress("r")}, nil)
@@ -69,8 +88,7 @@ func TestStationsOverRestart(t *testing.T) {
 	a := w.join(wish(w.regKey(controlapi.RegKeyRequest{}), "a"))
 	s, _ := w.told(a)
 	gone, stays := w.joinRelay(relayWish(w.relayRegKey(), "gone")), w.joinRelay(relayWish(w.relayRegKey(), "stays"))
-	w.beat(gone)
-	s.list("with one", is("service", "gone"))
+	w.reported(gone, s, []string{"service", "gone"})
 	s.list("without", is("service"))
 	for range 2 {
 		if err := w.end(); err != nil {

@@ -57,6 +57,16 @@ func TestMessagesSurviveJSON(t *testing.T) {
 		controlapi.JoinRequest{RegKey: "k", PublicKey: d.PublicKey, Token: "t", Proof: []byte{1, 2}, Name: "web", RequestIP: d.Addresses[0]},
 		controlapi.JoinRequest{PublicKey: d.PublicKey},
 		controlapi.JoinResponse{Device: d, Network: network, Credential: "c"},
+		controlapi.Event{Type: controlapi.EventRelays, Relays: &controlapi.RelayList{
+			Relays: []controlapi.Relay{{ID: "r", Name: "eu", PublicKey: d.PublicKey, UDP: []string{":3478"}, URL: "/v1/relay", Pin: "p"}}, Credential: []byte("c"),
+		}},
+		controlapi.Homes{Relays: []string{"r"}},
+		controlapi.RelayJoinRequest{RegKey: "k", PublicKey: d.PublicKey, RelayAddress: controlapi.RelayAddress{UDP: []string{"a:1"}, URL: "https://a", Pin: "p"}},
+		controlapi.RelayHeartbeat{RelayAddress: controlapi.RelayAddress{UDP: []string{"a:1"}}, Draining: true, Since: 7},
+		controlapi.RelayHeartbeatAnswer{
+			Issuers: [][]byte{{1}}, Denied: []controlapi.RelayDenied{{Network: make([]byte, 16), Device: d.PublicKey, Until: now}}, Next: 8, More: true,
+		},
+		controlapi.RelayInfoList{Relays: []controlapi.RelayInfo{{Relay: controlapi.Relay{ID: "r", Name: "eu", PublicKey: d.PublicKey}, Listed: true, Created: now, LastSeen: now}}},
 		controlapi.Event{Type: controlapi.EventSnapshot, Revision: 7, Map: &controlapi.Map{Epoch: "e", Revision: 7, Self: d, Network: network, Peers: []controlapi.Device{d}, STUN: []string{":3478"}}},
 		controlapi.Event{Type: controlapi.EventDelta, Revision: 8, Delta: &controlapi.Delta{Self: &d, Upsert: []controlapi.Device{d}, Remove: []string{"x"}}},
 		controlapi.Event{Type: controlapi.EventSignal, Signal: &controlapi.Signal{From: d.PublicKey, Payload: []byte{0, 255}}},

@@ -1,0 +1,114 @@
+package control
+
+import (
+	"bytes"
+	"crypto/tls"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+
+	"nexd/controlapi"
+	"nexd/relay"
+)
+
+// What a reverse proxy needs for the relay: that it passes the upgrade on. The
+// rest is nginx's own.
+const nginxConf = `
+daemon off;
+error_log stderr;
+pid %[1]s/nginx.pid;
+worker_processes 1;
+events {}
+http {
+  access_log off;
+  client_body_temp_path %[1]s/body;
+  proxy_temp_path %[1]s/proxy;
+  fastcgi_temp_path %[1]s/fastcgi;
+  uwsgi_temp_path %[1]s/uwsgi;
+  scgi_temp_path %[1]s/scgi;
+  map $http_upgrade $connection_upgrade { default upgrade; '' ''; }
+  server {
+    listen %[2]s ssl;
+    ssl_certificate %[3]s/tls.crt;
+    ssl_certificate_key %[3]s/tls.key;
+    location /mesh/ {
+      proxy_pass https://%[4]s%[5]s;
+      proxy_http_version 1.1;
+      proxy_set_header Upgrade $http_upgrade;
+      proxy_set_header Connection $connection_upgrade;
+    }
+  }
+}
+`
+
+// The relay's WebSocket, the list of relays, homes and signals work behind nginx
+// under a path, whether nginx takes the path off or passes it on.
+func TestRelayBehindNginx(t *testing.T) {
+	nginx, err := exec.LookPath("nginx")
+	if err != nil {
+		t.Skip("needs nginx")
+	}
+	for name, upstream := range map[string]string{"path taken off": "/", "path passed on": ""} {
+		t.Run(name, func(t *testing.T) {
+			l, err := net.Listen("tcp", "127.0.0.1:0")
+			if err != nil {
+				t.Fatal(err)
+			}
+			front := l.Addr().String()
+			w := start(t, t.TempDir(), func(c *Config) { c.STUNListen, c.PublicURL = stunOff, "https://"+front+"/mesh" })
+			dir := t.TempDir()
+			conf := filepath.Join(dir, "nginx.conf")
+			if err := os.WriteFile(conf, fmt.Appendf(nil, nginxConf, dir, front, w.dir, w.svc.Addr(), upstream), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			l.Close() // nginx takes the port
+			var said bytes.Buffer
+			child := exec.Command(nginx, "-c", conf, "-p", dir, "-e", "stderr")
+			child.Stderr = &said
+			if err := child.Start(); err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() {
+				child.Process.Signal(os.Interrupt)
+				child.Wait()
+				if t.Failed() {
+					t.Logf("nginx: %s", said.Bytes())
+				}
+			})
+			eventually(t, "nginx listens", func() bool {
+				c, err := tls.Dial("tcp", front, &tls.Config{InsecureSkipVerify: true})
+				if err == nil {
+					c.Close()
+				}
+				return err == nil
+			})
+			w.base, w.nginx = "https://"+front+"/mesh", true
+			secret := w.regKey(controlapi.RegKeyRequest{})
+			a, b := w.join(wish(secret, "a")), w.join(wish(secret, "b"))
+			_, listA := w.told(a)
+			sb, listB := w.told(b)
+			ra, rb := w.relay(a, listA, false), w.relay(b, listB, false)
+			ra.reaches(t, rb, "through nginx")
+			rb.reaches(t, ra, "and back")
+			ra.connected(t, relay.TLS)
+			if p, _ := w.send("PUT", "/v1/self/relays", a.Credential, controlapi.Homes{Relays: []string{listA.Relays[0].ID}}, nil); p != nil {
+				t.Error(p)
+			}
+			if d := sb.expect(controlapi.EventDelta).Delta; len(d.Upsert) != 1 || len(d.Upsert[0].Relays) != 1 {
+				t.Errorf("b is told %+v", d)
+			}
+			var out controlapi.SignalResult
+			if p, _ := w.send("POST", "/v1/signals", a.Credential, controlapi.Signal{To: b.private.Public(), Payload: []byte("offer")}, &out); p != nil || !out.Delivered {
+				t.Errorf("signal: %v", p)
+			}
+			sb.expect(controlapi.EventSignal)
+			ra.stop()
+			rb.stop()
+			w.http.Transport.(*http.Transport).CloseIdleConnections()
+		})
+	}
+}
