@@ -27,9 +27,10 @@ const (
 // call is one request with all its tries.
 type call struct {
 	method, path string
-	token        string // bearer; empty: none
-	in, out      any    // nil: no body
-	limit        int64  // of the answer in bytes; 0: answerLimit
+	token        string       // bearer; empty: none
+	in, out      any          // nil: no body
+	limit        int64        // of the answer in bytes; 0: answerLimit
+	header       *http.Header // takes that of the answer; nil: it does not matter
 	// retries after the first try, or endless.
 	retries int
 	// repeatable says that doing it twice is as good as once. Otherwise it is
@@ -67,6 +68,9 @@ func (c *Client) do(ctx context.Context, k call) error {
 		resp.Body.Close() // check has read what there was to read
 	}
 	if err == nil {
+		if k.header != nil {
+			*k.header = resp.Header
+		}
 		return nil
 	}
 	if ctxErr := ctx.Err(); ctxErr != nil {

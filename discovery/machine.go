@@ -60,8 +60,9 @@ type machine struct {
 	checkedBy time.Time // last verified check of the peer
 
 	// The round.
-	rounds     int // since the search began
-	rescues    int // of those that may yet follow at once
+	searching  time.Time // since when; zero: there is a direct path, or nobody wants one
+	rounds     int       // since then
+	rescues    int       // of those that may yet follow at once
 	roundBegan time.Time
 	roundEnds  time.Time
 	nextRound  time.Time // zero: none planned

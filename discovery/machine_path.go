@@ -80,7 +80,7 @@ func (m *machine) adopt(now time.Time, t *target, reason string) {
 		return
 	}
 	m.lost = nil
-	m.phase = Idle
+	m.phase, m.searching = Idle, time.Time{}
 	m.rounds, m.rescues, m.nextRound = 0, 0, time.Time{}
 	// The first passes go on: a better address may be among those that follow.
 	kept := m.queue[:0]

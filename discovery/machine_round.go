@@ -27,6 +27,9 @@ func (m *machine) want(now time.Time) {
 // search begins the rounds anew.
 func (m *machine) search(now time.Time) {
 	m.rounds, m.rescues = 0, maxRescues
+	if m.searching.IsZero() {
+		m.searching = now
+	}
 	m.startRound(now)
 }
 
@@ -88,6 +91,7 @@ func (m *machine) goOn(now time.Time) {
 		}
 	default:
 		m.become(Idle, now)
+		m.searching = time.Time{}
 		m.queue, m.offerAt, m.nextRound, m.rounds = nil, time.Time{}, time.Time{}, 0
 	}
 }

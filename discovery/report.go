@@ -15,6 +15,8 @@ type Report struct {
 	// NAT is the peer's kind of NAT, as its last offer says; Offered: there was one.
 	NAT     string
 	Offered bool
+	// Searching is since when a direct path is looked for in vain; zero: none is.
+	Searching time.Time
 	// Relays are those the peer is said to be at, its home first.
 	Relays []uint16
 	// Rounds counts the rounds of checks since the search began; Next is when
@@ -92,7 +94,7 @@ func (a *Agent) report(p *peer, r *Report) {
 	if len(p.offered) > 0 {
 		r.Relays = slices.Clone(p.offered)
 	}
-	r.Rounds = m.rounds
+	r.Rounds, r.Searching = m.rounds, m.searching
 	if m.phase != Idle && m.wants(time.Now()) {
 		r.Next = m.roundAt()
 	}

@@ -88,10 +88,7 @@ func (n *Node) ChangeRules(ctx context.Context, add, remove []rules.Spec) error 
 func (n *Node) Ping(ctx context.Context, peer string) (localapi.PingResult, error) {
 	dev, ok := n.roster.peer(peer)
 	if !ok {
-		return localapi.PingResult{}, &localapi.UserError{
-			Message: fmt.Sprintf("no member of the mesh is called %q", peer),
-			Hint:    "nexctl nexd peers list shows them",
-		}
+		return localapi.PingResult{}, unknownPeer(peer)
 	}
 	n.mu.Lock()
 	pl := n.plane

@@ -13,6 +13,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
+	"nexd/bind"
 	"nexd/localapi"
 )
 
@@ -64,6 +65,13 @@ var (
 	descConnected  = prometheus.NewDesc("nexd_service_connected", "1 while the control service's stream is there.", nil, nil)
 	descPeers      = prometheus.NewDesc("nexd_peers", "Members of the mesh by the path that reaches them.", []string{"path"}, nil)
 	descPeerBytes  = prometheus.NewDesc("nexd_tunnel_bytes_total", "Bytes of WireGuard packets by direction.", []string{"direction"}, nil)
+	pathLabels     = []string{"path", "direction"}
+	descPathBytes  = prometheus.NewDesc("nexd_path_bytes_total", "Bytes of WireGuard packets by kind of path and direction.", pathLabels, nil)
+	descPathPkts   = prometheus.NewDesc("nexd_path_packets_total", "WireGuard packets by kind of path and direction.", pathLabels, nil)
+	descDoubled    = prometheus.NewDesc("nexd_doubled_packets_total", "Packets that went over two paths at once, in doubt about one.", nil, nil)
+	descRelayUp    = prometheus.NewDesc("nexd_relay_connected", "1 while there is a session with the relay.", []string{"relay", "role"}, nil)
+	descChecks     = prometheus.NewDesc("nexd_path_checks_total", "Connectivity checks sent.", nil, nil)
+	descRefused    = prometheus.NewDesc("nexd_path_dropped_total", "Packets about paths that came and were not believed, or over a budget.", []string{"reason"}, nil)
 	ruleLabels     = []string{"direction", "rule"}
 	descRuleUp     = prometheus.NewDesc("nexd_rule_listening", "1 while the rule listens.", ruleLabels, nil)
 	descRuleActive = prometheus.NewDesc("nexd_rule_connections", "Open connections and flows.", ruleLabels, nil)
@@ -96,6 +104,7 @@ func (c nodeCollector) Collect(ch chan<- prometheus.Metric) {
 	tx, rx := c.n.tunnelBytes()
 	counter(descPeerBytes, float64(tx), "sent")
 	counter(descPeerBytes, float64(rx), "received")
+	c.collectPaths(st, gauge, counter)
 	for _, r := range st.Rules {
 		labels := []string{r.Direction, r.Rule}
 		gauge(descRuleUp, truth(r.State != localapi.RuleFailed), labels...)
@@ -104,6 +113,45 @@ func (c nodeCollector) Collect(ch chan<- prometheus.Metric) {
 		counter(descRuleIn, float64(r.BytesIn), labels...)
 		counter(descRuleOut, float64(r.BytesOut), labels...)
 	}
+}
+
+// collectPaths tells how packets travel.
+func (c nodeCollector) collectPaths(st localapi.Status, gauge, counter func(d *prometheus.Desc, v float64, labels ...string)) {
+	for _, r := range st.Relays {
+		role := "other"
+		switch {
+		case r.Home:
+			role = "home"
+		case r.Standby:
+			role = "standby"
+		}
+		gauge(descRelayUp, truth(r.Connected), r.Name, role)
+	}
+	pl := c.n.dataPlane()
+	if pl == nil {
+		return
+	}
+	b, a := pl.bind.Stats(), pl.agent.Stats()
+	for _, p := range []struct {
+		name string
+		bind.PathStats
+	}{
+		{"direct_ipv4", b.Paths.Direct4},
+		{"direct_ipv6", b.Paths.Direct6},
+		{"relay_udp", b.Paths.RelayUDP},
+		{"relay_tls", b.Paths.RelayTLS},
+	} {
+		counter(descPathBytes, float64(p.TxBytes), p.name, "sent")
+		counter(descPathBytes, float64(p.RxBytes), p.name, "received")
+		counter(descPathPkts, float64(p.TxPackets), p.name, "sent")
+		counter(descPathPkts, float64(p.RxPackets), p.name, "received")
+	}
+	counter(descDoubled, float64(b.Doubled))
+	counter(descChecks, float64(a.Checks))
+	counter(descRefused, float64(a.Unverified), "unverified")
+	counter(descRefused, float64(a.Replayed), "replayed")
+	counter(descRefused, float64(a.Limited), "limited")
+	counter(descRefused, float64(a.Dropped), "queue")
 }
 
 // tunnelBytes adds up what passed between this node and everybody.
