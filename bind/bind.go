@@ -251,14 +251,14 @@ func (b *Bind) ParseEndpoint(s string) (conn.Endpoint, error) {
 }
 
 // since returns the present moment in nanoseconds after b.epoch, never 0.
-func (b *Bind) since() int64 { return max(1, int64(time.Since(b.epoch))) }
+func (b *Bind) since() int64 { return 1 + int64(time.Since(b.epoch)) }
 
 // moment is the inverse of since; 0 is the zero time.
 func (b *Bind) moment(nanos int64) time.Time {
 	if nanos == 0 {
 		return time.Time{}
 	}
-	return b.epoch.Add(time.Duration(nanos))
+	return b.epoch.Add(time.Duration(nanos - 1))
 }
 
 // unmap turns an IPv4 address in IPv6 clothes (::ffff:a.b.c.d) back: the IPv6

@@ -31,6 +31,7 @@ type Endpoint struct {
 	relayAt atomic.Int64
 	relayed atomic.Pointer[[]*relayEndpoint] // one for each relay it was heard on
 
+	askedAt  atomic.Int64              // when WireGuard was last given an initiation of the peer
 	confirms atomic.Pointer[handshake] // whose first packets are to be kept
 
 	mu     sync.Mutex // guards the field below, and changes of route

@@ -232,9 +232,13 @@ func (a *account) handshake(pkt []byte) bool {
 			b.count.crossed.Add(1)
 			return false
 		}
-		if b.seen.copied(pkt, b.since()) {
+		now := b.since()
+		if b.seen.copied(pkt, now) {
 			b.count.copies.Add(1)
 			return false
+		}
+		if peer := a.from.peer; peer != nil {
+			peer.askedAt.Store(now)
 		}
 		return true
 	}

@@ -20,9 +20,12 @@ var repeatAfter = [...]time.Duration{150 * time.Millisecond, 350 * time.Millisec
 
 const (
 	// crossFor is how long our initiation stands against one of the peer that
-	// crosses it. It ends before the peer's third repeat, which is then heard
-	// if ours does not get through.
-	crossFor = 600 * time.Millisecond
+	// crosses it. It ends before the peer's last repeat, which is then heard if
+	// ours does not get through.
+	crossFor = 1400 * time.Millisecond
+	// yieldFor is how long after an initiation of the peer one of ours gives
+	// WireGuard time to answer that, yieldWait how much.
+	yieldFor, yieldWait = 100 * time.Millisecond, 25 * time.Millisecond
 	// confirmFor is how long the first packets of a session are kept, and
 	// confirmGap how soon after them a response is a repeated one.
 	confirmFor = 2 * time.Second
@@ -38,18 +41,20 @@ type handshake struct {
 	index   uint32 // the number we gave the session: all answers bear it
 	made    int64  // nanoseconds after Bind.epoch
 
-	waits bool // for a path; guarded by peer.mu
+	waits  bool // for a path; guarded by peer.mu
+	yields bool // to the answer to an initiation of the peer; guarded by repeats.mu once started
 
 	// The fields below are guarded by repeats.mu.
-	sent      int64 // first; 0 not yet
-	step      int   // repeats done
-	timer     *time.Timer
-	answer    bool     // one came
-	over      bool     // nothing more happens to it
-	response  []byte   // what is sealed of it
-	remote    uint32   // the number the peer gave the session
-	confirm   [][]byte // our first packets in it
-	confirmAt int64    // when they were sent
+	sent       int64 // first; 0 not yet
+	step       int   // repeats done
+	timer      *time.Timer
+	over       bool // nothing more happens to it
+	answer     bool // one came, at answeredAt
+	answeredAt int64
+	response   []byte   // what is sealed of it
+	remote     uint32   // the number the peer gave the session
+	confirm    [][]byte // our first packets in it
+	confirmAt  int64    // when they were sent
 }
 
 func newHandshake(e *Endpoint, message []byte, now int64) *handshake {
@@ -70,7 +75,7 @@ func (h *handshake) initiation() bool { return h.message[0] == typeInitiation }
 // packets nor the address they come from matter. Each message has one timer;
 // at rest there is nothing.
 type repeats struct {
-	send  func(h *handshake, packets [][]byte) // over the peer's route of now
+	send  func(h *handshake, packets [][]byte, again bool) // over the peer's route of now
 	since func() int64
 
 	pending atomic.Int32 // entries of byIndex
@@ -81,40 +86,57 @@ type repeats struct {
 	running sync.WaitGroup // sends of timers
 }
 
-// start begins to repeat a message that is being sent for the first time.
+// start begins to repeat a message that is being sent for the first time, or
+// will be soon if it yields.
 func (r *repeats) start(h *handshake) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.closed || h.over || h.sent != 0 {
+	if r.closed || h.over || h.timer != nil {
 		return
 	}
 	if other := r.byIndex[h.index]; other != nil {
 		r.endLocked(other)
 	}
-	h.sent = r.since()
 	r.byIndex[h.index] = h
 	r.pending.Store(int32(len(r.byIndex)))
-	h.timer = time.AfterFunc(repeatAfter[0], func() { r.fire(h) })
+	next := yieldWait
+	if !h.yields {
+		h.sent, next = r.since(), repeatAfter[0]
+	}
+	h.timer = time.AfterFunc(next, func() { r.fire(h) })
 }
 
 // fire is called by the message's timer.
 func (r *repeats) fire(h *handshake) {
 	r.mu.Lock()
+	if h.answer && r.since()-h.answeredAt < int64(confirmFor) {
+		r.mu.Unlock()
+		return // the answer came just now, and set the timer anew
+	}
 	if r.closed || h.over || h.answer || h.step == len(repeatAfter) {
 		r.endLocked(h)
 		r.mu.Unlock()
 		return
 	}
-	h.step++
-	next := holdFor
-	if h.step < len(repeatAfter) {
-		next = repeatAfter[h.step]
-	}
-	h.timer.Reset(next - repeatAfter[h.step-1])
+	first := h.yields
+	h.timer.Reset(r.nextLocked(h))
 	r.running.Add(1)
 	r.mu.Unlock()
 	defer r.running.Done()
-	r.send(h, [][]byte{h.message})
+	r.send(h, [][]byte{h.message}, !first)
+}
+
+// nextLocked counts one more sending and returns the time until the one after.
+func (r *repeats) nextLocked(h *handshake) time.Duration {
+	if h.yields {
+		h.yields, h.sent = false, r.since()
+		return repeatAfter[0]
+	}
+	h.step++
+	if h.step == len(repeatAfter) {
+		return holdFor - repeatAfter[h.step-1]
+	}
+	return repeatAfter[h.step] - repeatAfter[h.step-1]
 }
 
 // drop forgets a message: a newer one took its place, or its peer left. nil is allowed.
@@ -168,7 +190,7 @@ func (r *repeats) heard(pkt []byte) bool {
 		r.confirmLocked(h)
 		return false
 	}
-	h.answer = true
+	h.answer, h.answeredAt = true, r.since()
 	if !h.initiation() || pkt[0] != typeResponse {
 		r.endLocked(h)
 		return true
@@ -225,12 +247,14 @@ func (r *repeats) confirmLocked(h *handshake) {
 	}
 	h.confirmAt = now
 	packets := h.confirm
-	r.running.Go(func() { r.send(h, packets) })
+	r.running.Go(func() { r.send(h, packets, true) })
 }
 
 // crosses reports whether a peer's initiation crosses ours and has to give
 // way. WireGuard would take it and forget its own, on both sides: no session
-// for five seconds. Both sides see both messages, and the greater one counts.
+// for five seconds and more. Both sides see both messages, and the greater one
+// counts. (The same within one side, which begins while an initiation of the
+// peer is on its way through WireGuard: then ours yields.)
 func (r *repeats) crosses(h *handshake, theirs []byte) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -236,7 +236,7 @@ func TestCrossingInitiations(t *testing.T) {
 		if b.Activity(ep.key).RxBytes != 2*148 {
 			t.Error("the peer was not heard of")
 		}
-		wait(700 * time.Millisecond)
+		wait(crossFor)
 		if len(sorted(b, numbered(1, 4))) != 1 {
 			t.Error("dropped for too long")
 		}
@@ -251,6 +251,48 @@ func TestCrossingInitiations(t *testing.T) {
 		wait(confirmGap + time.Millisecond)
 		if len(sorted(b, numbered(1, 4))) != 1 {
 			t.Error("dropped though we sent a response")
+		}
+	})
+}
+
+// WireGuard has an initiation of the peer and makes one itself: if it answers
+// the peer's, ours would only undo that.
+func TestInitiationYieldsToAnAnswer(t *testing.T) {
+	repeating(t, func(t *testing.T, f *fakeSocket, b *Bind, ep *Endpoint) {
+		sorted(b, numbered(1, 4))
+		b.Send([][]byte{numbered(1, 5)}, ep)
+		if n := len(f.take()); n != 0 {
+			t.Errorf("%d initiations sent at once", n)
+		}
+		if len(sorted(b, numbered(1, 3))) != 0 || b.Stats().Copies != 1 {
+			t.Error("a copy was passed on")
+		}
+		b.Send([][]byte{numbered(2, 6)}, ep)
+		if n := len(f.take()); n != 1 {
+			t.Errorf("%d responses sent", n)
+		}
+		sorted(b, numbered(4, 6))
+		wait(5 * time.Second)
+		if n := len(f.take()); n != 0 {
+			t.Errorf("the initiation was sent after the answer: %d", n)
+		}
+		// Without an answer ours goes out after all, with its repeats.
+		sorted(b, numbered(1, 4))
+		b.Send([][]byte{numbered(1, 7)}, ep)
+		wait(yieldWait)
+		if n := len(f.take()); n != 1 {
+			t.Errorf("%d initiations sent, want 1", n)
+		}
+		wait(5 * time.Second)
+		if n := len(f.take()); n != 4 {
+			t.Errorf("repeated %d times, want 4", n)
+		}
+		// With an answer given there is nothing to yield to.
+		sorted(b, numbered(1, 4))
+		b.Send([][]byte{numbered(2, 8)}, ep)
+		b.Send([][]byte{numbered(1, 9)}, ep)
+		if n := len(f.take()); n != 2 {
+			t.Errorf("%d messages sent, want 2", n)
 		}
 	})
 }

@@ -70,6 +70,7 @@ func (b *Bind) sendHandshake(bufs [][]byte, e *Endpoint) error {
 	h.waits = r == nil
 	old := e.newest
 	inVain := old != nil && old.waits
+	h.yields = r != nil && h.initiation() && e.owesAnswer(old, h.made)
 	e.newest = h
 	e.mu.Unlock()
 	b.repeats.drop(old)
@@ -81,17 +82,30 @@ func (b *Bind) sendHandshake(bufs [][]byte, e *Endpoint) error {
 		b.cfg.OnNoPath(e.key)
 		return nil
 	}
+	yields := h.yields
 	b.repeats.start(h)
+	if yields {
+		return nil
+	}
 	return b.sendOver(r, e, bufs, len(bufs[0]), r.spare != nil)
 }
 
-// repeat sends packets again, over the whole route of now.
-func (b *Bind) repeat(h *handshake, packets [][]byte) {
+// owesAnswer reports whether WireGuard was given an initiation of the peer
+// just now and has not answered it. old is the newest message to the peer, or nil.
+func (e *Endpoint) owesAnswer(old *handshake, now int64) bool {
+	asked := e.askedAt.Load()
+	return asked != 0 && now-asked < int64(yieldFor) && (old == nil || old.made < asked)
+}
+
+// repeat sends packets by a timer, over the whole route of now.
+func (b *Bind) repeat(h *handshake, packets [][]byte, again bool) {
 	r := h.peer.route.Load()
 	if r == nil {
 		return // a new route takes the message along
 	}
-	b.count.repeated.Add(uint64(len(packets)))
+	if again {
+		b.count.repeated.Add(uint64(len(packets)))
+	}
 	_ = b.sendOver(r, h.peer, packets, total(packets), r.spare != nil)
 }
 
