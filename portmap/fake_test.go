@@ -6,6 +6,7 @@ import (
 	"encoding/xml"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -30,15 +31,14 @@ var loopback = netip.MustParseAddr("127.0.0.1")
 // testLink has the gateway on loopback.
 var testLink = link{gateway: loopback, local: loopback, prefix: netip.MustParsePrefix("127.0.0.0/8"), device: "lo"}
 
-// gateway is a router of the test on loopback; its fields are set before a
-// mapper asks it, or under mu.
+// gateway is a router of the test on loopback.
 type gateway struct {
 	t    *testing.T
 	conn *net.UDPConn // PCP and NAT-PMP
 	ssdp *net.UDPConn
 	http *httptest.Server
 
-	mu       sync.Mutex
+	mu       sync.Mutex // guards what follows
 	pcp, pmp bool
 	upnp     string         // the kind of service: "IP:1", "IP:2", "PPP:1"; "": none
 	outside  string         // its address
@@ -54,15 +54,17 @@ type gateway struct {
 	location string
 }
 
-func newGateway(t *testing.T) *gateway {
+// newGateway starts one that set has made what it is.
+func newGateway(t *testing.T, set func(*gateway)) *gateway {
 	t.Helper()
 	g := &gateway{
 		t: t, outside: "192.0.2.77", lifetime: 7200, began: time.Now().Add(-time.Hour),
 		mapped: map[int]int{}, asked: map[string]int{}, taken: map[int]bool{},
 	}
-	g.conn, g.ssdp = g.listen(), g.listen()
+	g.conn, g.ssdp = listenUDP(t), listenUDP(t)
 	g.http = httptest.NewServer(g)
 	g.location = g.http.URL + "/root.xml"
+	set(g)
 	var served sync.WaitGroup
 	served.Go(func() { g.serve(g.conn, g.answer) })
 	served.Go(func() { g.serve(g.ssdp, g.found) })
@@ -75,11 +77,14 @@ func newGateway(t *testing.T) *gateway {
 	return g
 }
 
-func (g *gateway) listen() *net.UDPConn {
+// listenUDP opens a socket until the test ends.
+func listenUDP(t *testing.T) *net.UDPConn {
+	t.Helper()
 	c, err := net.ListenUDP("udp4", net.UDPAddrFromAddrPort(netip.AddrPortFrom(loopback, 0)))
 	if err != nil {
-		g.t.Fatal(err)
+		t.Fatal(err)
 	}
+	t.Cleanup(func() { c.Close() })
 	return c
 }
 
@@ -260,9 +265,9 @@ func (g *gateway) count(what string) int {
 	return g.asked[what]
 }
 
-// mappings returns how many there are.
-func (g *gateway) mappings() int {
+// mappings returns the ports inside by those outside.
+func (g *gateway) mappings() map[int]int {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	return len(g.mapped)
+	return maps.Clone(g.mapped)
 }

@@ -21,10 +21,10 @@ const (
 // keeper knows when to ask the gateway. It does no I/O: what happened goes in
 // with the time it happened.
 //
-//	          granted                  refused, expired
-//	(nothing) ───────▶ mapped ─────────────────────────▶ (nothing)
-//	 ▲   │ refused      │  ▲ │ silence: offered till it expires
-//	 └───┘ 1 … 30 min   └──┘ at half of what is left
+//	           granted            renewal refused, or expired
+//	(nothing) ─────────▶ (mapped) ─────────────────────────▶ (nothing)
+//	  ▲   │ again after    ▲   │ again at half of the time;
+//	  └───┘ 1 … 30 min     └───┘ in silence at half of what is left
 type keeper struct {
 	port     uint16         // inside, of the mapping; 0: there is none
 	external netip.AddrPort // outside, of the mapping
@@ -41,12 +41,9 @@ func (k *keeper) granted(port uint16, m mapping, now time.Time) {
 }
 
 // refused notes a round without a mapping. One that was granted lives until it
-// expires, unless gone says that the gateway has ended it.
-func (k *keeper) refused(now time.Time, gone bool) {
+// expires, or is dropped.
+func (k *keeper) refused(now time.Time) {
 	k.asked = now
-	if gone {
-		k.drop()
-	}
 	if k.port != 0 {
 		k.due = now.Add(max(k.expires.Sub(now)/2, minRenew))
 		return

@@ -115,8 +115,7 @@ func (l *lane) round(whole context.Context, port uint16) {
 		return // nothing is known
 	}
 	if err != nil {
-		var no refusal
-		l.keeper.refused(now, errors.As(err, &no))
+		l.keeper.refused(now)
 		if l.keeper.port == 0 {
 			l.way = nil
 			l.m.publish(l.v6, result{err: err})
@@ -142,6 +141,9 @@ func (l *lane) ask(ctx context.Context, port uint16) (mapping, error) {
 			return m, nil
 		}
 		l.m.c.Log.Debug("the port mapping was not renewed", logkey.Reason, err)
+		if no := (refusal{}); errors.As(err, &no) {
+			l.keeper.drop() // it said so
+		}
 	}
 	w, m, err := l.find(ctx, l.link, port)
 	if err == nil {
@@ -158,7 +160,7 @@ func (l *lane) release(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), endTime)
 	defer cancel()
 	if err := l.way.close(ctx, l.keeper.port, l.keeper.external); err != nil {
-		l.m.c.Log.Debug("the port mapping was not taken back: it ends by itself", logkey.Reason, err, "expires", l.keeper.expires)
+		l.m.c.Log.Debug("the port mapping was not taken back: it ends by itself", logkey.Reason, err, keyExpires, l.keeper.expires)
 	}
 	l.keeper.drop()
 }

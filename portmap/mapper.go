@@ -36,6 +36,12 @@ const (
 	UPnP = "upnp"
 )
 
+// Keys of log lines that no other package has.
+const (
+	keyProtocol = "protocol"
+	keyExpires  = "expires"
+)
+
 // Status is what came of asking the gateway.
 type Status struct {
 	// Protocol the gateway understood: [PCP], [PMP] or [UPnP]; "": none yet.
@@ -168,11 +174,11 @@ func (m *Mapper) publish(v6 bool, r result) {
 	}
 	switch {
 	case r.external.IsValid() && (r.external != before.external || r.useless != before.useless):
-		line := []any{logkey.Addr, r.external, "protocol", r.protocol}
+		line := []any{logkey.Addr, r.external, keyProtocol, r.protocol}
 		if r.useless != "" {
 			m.c.Log.Info("port mapping is of no use", append(line, logkey.Reason, r.useless)...)
 		} else {
-			m.c.Log.Info("port mapped", append(line, "expires", r.expires)...)
+			m.c.Log.Info("port mapped", append(line, keyExpires, r.expires)...)
 		}
 	case !r.external.IsValid() && before.external.IsValid():
 		m.c.Log.Info("port mapping lost", logkey.Addr, before.external, logkey.Reason, r.err)
