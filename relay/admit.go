@@ -58,7 +58,11 @@ func (s *Server) admit(frame []byte, l link) *session {
 	out := s.seat(a, c, secret, &l)
 	if out.refusal.Reason != 0 {
 		out.refusal.Nonce = a.Nonce
-		s.refuse(&l, out.refusal, &secret)
+		proof := &secret
+		if out.refusal.Reason == RefusedCredential {
+			proof = nil // as for every wrong credential
+		}
+		s.refuse(&l, out.refusal, proof)
 		return nil
 	}
 	s.reply(&l, out.welcome)
@@ -82,7 +86,7 @@ func (s *Server) believe(a auth, frame []byte, now time.Time) (c Credential, sec
 	}
 	secret, known := s.table.secretOf(c, [credentialSize]byte(a.Credential))
 	if !known {
-		if c, err = s.issuers.verify(a.Credential, now); err == nil {
+		if c, err = s.issuers.Load().verify(a.Credential, now); err == nil {
 			secret, err = s.cfg.Private.Derive(c.Device, pairLabel)
 		}
 	} else {
@@ -135,6 +139,9 @@ func (s *Server) seat(a auth, c Credential, secret [32]byte, l *link) (out seati
 	highest, seen := n.highestEpoch(c.Device, old, now)
 	resume := old != nil && a.Resume != 0 && a.Resume == old.tag && sameTransport(old.link.Load(), l)
 	switch {
+	case !s.stillBelieved(a, c):
+		out.refusal.Reason = RefusedCredential
+		return out
 	case old != nil && a.MAC == old.authMAC && samePlace(old.link.Load(), l):
 		out.session, out.welcome = old, old.welcome // the welcome was lost
 		return out

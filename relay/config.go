@@ -84,12 +84,17 @@ func (c ServerConfig) validate() error {
 		return errors.New("relay: Private is not set")
 	case len(c.Issuers) == 0:
 		return errors.New("relay: no Issuers: nobody could be admitted")
-	case len(c.Issuers) > 8:
-		return fmt.Errorf("relay: %d Issuers: at most 8", len(c.Issuers))
 	case c.Limits.Queue < 0 || c.Limits.Queue > 0 && c.Limits.Queue < 2*MaxFrame:
 		return fmt.Errorf("relay: Limits.Queue of %d bytes: at least %d", c.Limits.Queue, 2*MaxFrame)
 	}
-	for _, k := range c.Issuers {
+	return checkIssuers(c.Issuers)
+}
+
+func checkIssuers(list []ed25519.PublicKey) error {
+	if len(list) > 8 {
+		return fmt.Errorf("relay: %d Issuers: at most 8", len(list))
+	}
+	for _, k := range list {
 		if len(k) != ed25519.PublicKeySize {
 			return fmt.Errorf("relay: an issuer of %d bytes: want %d", len(k), ed25519.PublicKeySize)
 		}

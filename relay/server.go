@@ -25,7 +25,8 @@ import (
 type Server struct {
 	cfg     ServerConfig
 	limits  Limits
-	issuers issuers
+	issuers atomic.Pointer[issuers]
+	denied  denials
 	log     *slog.Logger
 	start   time.Time
 	cookies *cookies
@@ -79,8 +80,8 @@ func NewServer(cfg ServerConfig) (*Server, error) {
 	}
 	l := cfg.Limits.withDefaults()
 	start := cfg.clock()
-	return &Server{
-		cfg: cfg, limits: l, issuers: issuers(cfg.Issuers), log: cfg.Log,
+	server := &Server{
+		cfg: cfg, limits: l, log: cfg.Log,
 		start: start, cookies: newCookies(start), table: newTable(),
 		deviceRate:      perSecond(l.DeviceRate, l.DeviceBurst),
 		networkRate:     perSecond(l.NetworkRate, l.NetworkBurst),
@@ -89,7 +90,10 @@ func NewServer(cfg ServerConfig) (*Server, error) {
 		auths:  make(chan authRequest, authQueue),
 		crypto: make(chan struct{}, max(1, runtime.GOMAXPROCS(0)/2)),
 		conns:  map[*tlsConn]struct{}{},
-	}, nil
+	}
+	believed := issuers(cfg.Issuers)
+	server.issuers.Store(&believed)
+	return server, nil
 }
 
 // Public returns the relay's key, which clients must know.
@@ -170,8 +174,7 @@ func (s *Server) Drain() {
 	}
 }
 
-// End ends the session of a device, such as one that was deleted. It may come
-// back while its credential is valid.
+// End ends the session of a device. It may come back: see [Server.Deny].
 func (s *Server) End(network NetworkID, device key.Public) {
 	if found := s.table.session(network, device); found != nil {
 		s.end(found, ByeDenied)
@@ -272,6 +275,7 @@ func (s *Server) tidyOnce() {
 		s.end(l.session, l.why)
 	}
 	s.table.tidy(now)
+	s.denied.tidy(s.cfg.clock())
 }
 
 // randomTag returns a tag that is not 0, which stands for none.

@@ -30,8 +30,9 @@ type wsConn struct {
 var messages = sync.Pool{New: func() any { b := make([]byte, maxMessage+maxWSHeader); return &b }}
 
 // read waits for bytes and hands each message that is complete to handle,
-// which must not keep it. It returns after at least one, or on an error: of
-// the connection, of what came (a [*wsError]), or of handle.
+// which must not keep it. It returns nil after one or some, or when what came
+// holds none (a ping, a part); or an error: of the connection, of what came
+// (a [*wsError]), or of handle.
 func (w *wsConn) read(handle func(message []byte) error) error {
 	if w.room == nil {
 		k, err := w.rw.Read(w.first[:])
@@ -50,7 +51,7 @@ func (w *wsConn) read(handle func(message []byte) error) error {
 		if err != nil || handled {
 			return err
 		}
-		if w.room == nil { // control frames only
+		if w.room == nil { // control frames and parts only
 			return nil
 		}
 		if w.at > 0 {
@@ -92,11 +93,11 @@ func (w *wsConn) take(handle func([]byte) error) (handled bool, err error) {
 		if h.masked {
 			mask(payload, h.key)
 		}
-		message, err := w.frame(h, payload)
+		message, complete, err := w.frame(h, payload)
 		if err != nil {
 			return handled, err
 		}
-		if message == nil {
+		if !complete {
 			continue
 		}
 		handled = true
@@ -107,44 +108,44 @@ func (w *wsConn) take(handle func([]byte) error) (handled bool, err error) {
 	return handled, nil
 }
 
-// frame returns the message a frame completes, or nil.
-func (w *wsConn) frame(h wsHeader, payload []byte) ([]byte, error) {
+// frame returns the message a frame completes, if it does.
+func (w *wsConn) frame(h wsHeader, payload []byte) (message []byte, complete bool, err error) {
 	switch h.opcode {
 	case wsPing:
-		return nil, w.control(wsPong, payload)
+		return nil, false, w.control(wsPong, payload)
 	case wsPong:
-		return nil, nil
+		return nil, false, nil
 	case wsClose:
 		if len(payload) > 2 {
 			payload = payload[:2]
 		}
 		_ = w.control(wsClose, payload)
-		return nil, io.EOF
+		return nil, false, io.EOF
 	case wsText:
-		return nil, errWSText
+		return nil, false, errWSText
 	case wsBinary:
 		if w.inOne {
-			return nil, errWSParts
+			return nil, false, errWSParts
 		}
 		if h.final {
-			return payload, nil
+			return payload, true, nil
 		}
 		w.inOne, w.parts = true, append([]byte(nil), payload...)
-		return nil, nil
+		return nil, false, nil
 	}
 	if !w.inOne {
-		return nil, errWSParts
+		return nil, false, errWSParts
 	}
 	if len(w.parts)+len(payload) > maxMessage {
-		return nil, errWSLarge
+		return nil, false, errWSLarge
 	}
 	w.parts = append(w.parts, payload...)
 	if !h.final {
-		return nil, nil
+		return nil, false, nil
 	}
-	message := w.parts
+	message = w.parts
 	w.inOne, w.parts = false, nil
-	return message, nil
+	return message, true, nil
 }
 
 // write writes a message, whose payload is room[wsHeadroom:] and which is
