@@ -41,7 +41,7 @@ func (r *relays) follow(ctx context.Context) error {
 		}
 		r.mu.Unlock()
 		for _, d := range list {
-			r.own.server.End(relay.NetworkOf(d.Network), d.PublicKey)
+			r.own.server.Deny(relay.NetworkOf(d.Network), d.PublicKey, d.Until)
 		}
 	}
 }

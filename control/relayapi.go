@@ -88,9 +88,9 @@ func (s *Service) joinRelay(ctx context.Context, in *relayJoinInput) (*relayJoin
 func (s *Service) admitRelay(ctx context.Context, r controlapi.RelayJoinRequest) (store.Relay, string, error) {
 	now := time.Now()
 	if err := controlapi.CheckName(r.Name); err != nil {
-		hint := "choose a name with --hostname"
+		hint := "choose a name with --name"
 		if clean := controlapi.CleanName(r.Name); clean != "" {
-			hint = fmt.Sprintf("use --hostname %s", clean)
+			hint = fmt.Sprintf("use --name %s", clean)
 		}
 		return store.Relay{}, "", problem(http.StatusUnprocessableEntity, controlapi.CodeNameInvalid, err.Error(), hint)
 	}
@@ -124,10 +124,10 @@ func (s *Service) relayRefusal(doing string, err error) *controlapi.Problem {
 	switch {
 	case errors.As(err, &name):
 		return problem(http.StatusConflict, controlapi.CodeNameTaken, fmt.Sprintf("the name %q belongs to another relay", name.Name),
-			"choose another with --hostname, or delete that relay (nexctl relay delete "+name.Name+")")
+			"choose another with --name, or delete that relay (nexctl relay delete "+name.Name+")")
 	case errors.Is(err, store.ErrKeyRole):
 		return problem(http.StatusForbidden, controlapi.CodeKeyRole, "the registration key is for devices, not for relays",
-			"make one for relays: nexctl reg-key create --role relay")
+			"make one for relays: nexctl reg-key create --relay")
 	}
 	return s.refusal(doing, err)
 }

@@ -7,8 +7,7 @@
 //     are told of it.
 //   - [Relay]: [New] opens directory and sockets, [Relay.Run] runs it.
 //     membership.go registers it and reports every half minute; station.go is the
-//     relay of package relay with its sockets, for as long as what it believes
-//     stays the same; front.go takes WebSocket clients.
+//     relay of package relay with its sockets; front.go takes WebSocket clients.
 //   - record.go is what it keeps on disk.
 //   - [STUN], with [STUNConfig], is the stand-alone STUN server.
 //

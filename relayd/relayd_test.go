@@ -190,8 +190,9 @@ func TestStrangersAreNotServed(t *testing.T) {
 	}
 }
 
-// A device that the service deleted loses its session.
-func TestADeletedDeviceLosesItsSession(t *testing.T) {
+// A device that the service deleted loses its session and gets none with the
+// credential it has, also after a restart of the relay.
+func TestADeletedDeviceStaysOut(t *testing.T) {
 	s := newService(t)
 	s.page = 1
 	cfg, l := config(t, s)
@@ -203,10 +204,7 @@ func TestADeletedDeviceLosesItsSession(t *testing.T) {
 			s.denied = append(s.denied, controlapi.RelayDenied{Network: n[:], Device: d.public(), Until: time.Now().Add(time.Hour).Truncate(time.Second)})
 		}
 	})
-	waitFor(t, "the end of the session", func() bool {
-		var bye *relay.ByeError
-		return errors.As(d.Status().Err, &bye) && bye.Reason == relay.ByeDenied
-	})
+	d.endedFor(relay.ByeDenied)
 	if stays.Status().Transport == relay.NoTransport {
 		t.Error("another lost its session too")
 	}
@@ -214,6 +212,14 @@ func TestADeletedDeviceLosesItsSession(t *testing.T) {
 	if rec := r.book.read(); len(rec.denied) != 1 {
 		t.Errorf("kept %+v", rec.denied)
 	}
+	again := func() *device { return s.deviceOf(d.private, "net", relay.UDP, time.Hour-time.Minute) }
+	again().refusedFor(relay.RefusedCredential)
+	s.Stop()
+	r.stop()
+	cfg.RelayListen, cfg.Listen = r.UDPAddr().String(), r.WebAddr().String()
+	start(t, cfg, l).serves()
+	again().refusedFor(relay.RefusedCredential)
+	s.deviceOf(d.private, "net", relay.UDP, 2*time.Hour).connected() // given when it had joined again
 }
 
 // A relay that was deleted serves nobody, also after a restart without the
@@ -275,13 +281,13 @@ func TestOtherIssuers(t *testing.T) {
 	r := start(t, cfg, l).serves()
 	old := s.device("net", relay.UDP, time.Hour).connected()
 	_, issuer, _ := ed25519.GenerateKey(nil)
-	s.with(func() { s.issuer = issuer })
-	waitFor(t, "the new issuer", func() bool {
-		st := r.station.Load()
-		return st != nil && st.issuers[0].Equal(issuer.Public())
-	})
-	old.leave()
-	s.device("net", relay.UDP, time.Hour).connected()
+	both := [][]byte{s.issuer.Public().(ed25519.PublicKey), issuer.Public().(ed25519.PublicKey)}
+	s.with(func() { s.issuer, s.issuers = issuer, both })
+	waitFor(t, "the new issuer", func() bool { return len(r.book.read().issuers) == 2 })
+	s.heartbeats(1) // what is on disk is told to the relay next
+	s.device("net", relay.TLS, time.Hour).connected().reaches(old, "one service, two keys")
+	s.with(func() { s.issuers = nil })
+	old.endedFor(relay.ByeDenied)
 	s.with(func() { s.issuers = [][]byte{{1, 2, 3}} })
 	waitFor(t, "the complaint", func() bool { return strings.Contains(l.text(), "an issuer of 3 bytes") })
 	if !r.health.readiness().Ready {

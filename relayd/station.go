@@ -2,16 +2,13 @@ package relayd
 
 import (
 	"context"
-	"crypto/ed25519"
 	"errors"
 	"fmt"
 	"runtime"
-	"slices"
 	"time"
 
 	"golang.org/x/sync/errgroup"
 
-	"nexd/controlapi"
 	"nexd/internal/logkey"
 	"nexd/internal/stunserver"
 	"nexd/relay"
@@ -31,11 +28,10 @@ const restartDelay = time.Second
 var errEnded = errors.New("the relay ended by itself")
 
 // station is the relay of package relay with STUN on the same port. It lives as
-// long as the issuers it believes stay the same.
+// long as any issuers are known.
 type station struct {
-	server  *relay.Server
-	stun    *stunserver.Server
-	issuers []ed25519.PublicKey
+	server *relay.Server
+	stun   *stunserver.Server
 }
 
 func newStation(cfg *Config, rec record) (*station, error) {
@@ -47,7 +43,7 @@ func newStation(cfg *Config, rec record) (*station, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &station{server: server, stun: stunserver.New(others, cfg.Log), issuers: rec.issuers}, nil
+	return &station{server: server, stun: stunserver.New(others, cfg.Log)}, nil
 }
 
 // run serves on sockets until ctx ends, then closes them.
@@ -58,13 +54,17 @@ func (s *station) run(ctx context.Context, sockets []*relay.Socket) error {
 	return g.Wait()
 }
 
-// deny ends the sessions of devices that are no members any more.
-func (s *station) deny(list []controlapi.RelayDenied, now time.Time) {
-	for _, d := range list {
+// learn takes over whom to believe, and which devices are no members any more.
+func (s *station) learn(rec record, now time.Time) error {
+	if err := s.server.SetIssuers(rec.issuers); err != nil {
+		return err
+	}
+	for _, d := range rec.denied {
 		if denies(d, now) {
-			s.server.End(relay.NetworkID(d.Network), d.Device)
+			s.server.Deny(relay.NetworkID(d.Network), d.Device, d.Until)
 		}
 	}
+	return nil
 }
 
 // sessions counts the devices that are connected.
@@ -93,8 +93,7 @@ func (s *station) drain(limit time.Duration) {
 	}
 }
 
-// keepStation runs a station while issuers are known, and another when they
-// change, until ctx ends and the last has drained.
+// keepStation runs a station while issuers are known, until ctx ends and it has drained.
 func (r *Relay) keepStation(ctx context.Context) {
 	for ctx.Err() == nil {
 		rec := r.book.read()
@@ -118,7 +117,7 @@ func (r *Relay) keepStation(ctx context.Context) {
 	}
 }
 
-// oneStation runs one until the issuers change or ctx ends.
+// oneStation runs one until no issuers are known or ctx ends.
 func (r *Relay) oneStation(ctx context.Context, rec record) error {
 	s, err := newStation(&r.cfg, rec)
 	if err != nil {
@@ -138,8 +137,10 @@ func (r *Relay) oneStation(ctx context.Context, rec record) error {
 	defer r.station.Store(nil)
 	r.health.relay(nil)
 	r.log.Info("relay serves", logkey.Addr, r.udp.String())
-	for {
-		s.deny(rec.denied, time.Now())
+	for len(rec.issuers) > 0 {
+		if err := s.learn(rec, time.Now()); err != nil {
+			r.log.Error("relay cannot use what the service says", logkey.Err, err)
+		}
 		select {
 		case err := <-done:
 			return errors.Join(errEnded, err)
@@ -151,10 +152,7 @@ func (r *Relay) oneStation(ctx context.Context, rec record) error {
 		case <-r.changed:
 		}
 		rec = r.book.read()
-		if !slices.EqualFunc(rec.issuers, s.issuers, func(a, b ed25519.PublicKey) bool { return a.Equal(b) }) {
-			r.log.Info("the service signs with other keys: the relay starts anew", logkey.Count, len(rec.issuers))
-			stop()
-			return <-done
-		}
 	}
+	stop()
+	return <-done
 }

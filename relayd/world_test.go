@@ -274,6 +274,15 @@ func (d *device) refusedFor(reason relay.Refusal) {
 	})
 }
 
+// endedFor waits until the relay has ended the session for this reason.
+func (d *device) endedFor(why relay.Farewell) {
+	d.t.Helper()
+	waitFor(d.t, "bye: "+why.String(), func() bool {
+		var bye *relay.ByeError
+		return errors.As(d.Status().Err, &bye) && bye.Reason == why
+	})
+}
+
 // reaches sends until the packet arrives: a relay promises no more.
 func (d *device) reaches(to *device, text string) {
 	d.t.Helper()
