@@ -54,10 +54,10 @@ func TestJoinRefusals(t *testing.T) {
 	w.mustWatch(held, "").expect(controlapi.EventSnapshot)
 	var expiring controlapi.RegKeyCreated
 	w.admin("POST", "/v1/reg-keys", controlapi.RegKeyRequest{ExpiresIn: 1}, &expiring)
-	gone := w.regKey(controlapi.RegKeyRequest{})
-	var keys controlapi.RegKeyList
-	w.admin("GET", "/v1/reg-keys", nil, &keys)
-	w.admin("DELETE", "/v1/reg-keys/"+keys.RegKeys[len(keys.RegKeys)-1].ID, nil, nil)
+	var deleted controlapi.RegKeyCreated
+	w.admin("POST", "/v1/reg-keys", controlapi.RegKeyRequest{}, &deleted)
+	w.admin("DELETE", "/v1/reg-keys/"+deleted.ID, nil, nil)
+	gone, _ := controlapi.ParseRegKey(deleted.Key)
 	eventually(t, "the key expires", func() bool { return time.Now().After(expiring.Expires) })
 	expired, _ := controlapi.ParseRegKey(expiring.Key)
 
@@ -72,7 +72,7 @@ func TestJoinRefusals(t *testing.T) {
 		want controlapi.Code
 	}{
 		{"unknown key", wish("nonsense", "new"), controlapi.CodeKeyUnknown},
-		{"deleted key", wish(gone, "new"), controlapi.CodeKeyUnknown},
+		{"deleted key", wish(gone.Secret, "new"), controlapi.CodeKeyUnknown},
 		{"expired key", wish(expired.Secret, "new"), controlapi.CodeKeyExpired},
 		{"used key", wish(once, "new"), controlapi.CodeKeyUsed},
 		{"taken name", wish(secret, "held"), controlapi.CodeNameTaken},
