@@ -31,11 +31,11 @@ type Endpoint struct {
 	relayAt atomic.Int64
 	relayed atomic.Pointer[[]*relayEndpoint] // one for each relay it was heard on
 
-	askedAt  atomic.Int64              // when WireGuard was last given an initiation of the peer
 	confirms atomic.Pointer[handshake] // whose first packets are to be kept
 
-	mu     sync.Mutex // guards the field below, and changes of route
-	newest *handshake // nil: none yet
+	mu      sync.Mutex // guards the fields below, and changes of route
+	newest  *handshake // nil: none yet
+	askedAt int64      // when WireGuard was last given an initiation of the peer
 }
 
 // Peer returns the key of the peer this is.

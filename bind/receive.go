@@ -228,19 +228,7 @@ type account struct {
 func (a *account) handshake(pkt []byte) bool {
 	b := a.bind
 	if pkt[0] == typeInitiation {
-		if peer := a.from.peer; a.handshakes && peer != nil && peer.crosses(&b.repeats, pkt) {
-			b.count.crossed.Add(1)
-			return false
-		}
-		now := b.since()
-		if b.seen.copied(pkt, now) {
-			b.count.copies.Add(1)
-			return false
-		}
-		if peer := a.from.peer; peer != nil {
-			peer.askedAt.Store(now)
-		}
-		return true
+		return b.initiation(a.from.peer, pkt)
 	}
 	if pkt[0] == typeTransport {
 		index, _ := answers(pkt)
@@ -256,10 +244,33 @@ func (a *account) handshake(pkt []byte) bool {
 	return true
 }
 
-func (e *Endpoint) crosses(r *repeats, theirs []byte) bool {
+// initiation judges an initiation of a peer; nil: of somebody else. False:
+// WireGuard shall not see it.
+func (b *Bind) initiation(e *Endpoint, pkt []byte) bool {
+	now := b.since()
+	if e == nil {
+		return b.first(pkt, now)
+	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	return r.crosses(e.newest, theirs)
+	if b.repeats.crosses(e.newest, pkt) {
+		b.count.crossed.Add(1)
+		return false
+	}
+	if !b.first(pkt, now) {
+		return false
+	}
+	e.askedAt = now
+	return true
+}
+
+// first reports whether an initiation is no copy of another.
+func (b *Bind) first(initiation []byte, now int64) bool {
+	if b.seen.copied(initiation, now) {
+		b.count.copies.Add(1)
+		return false
+	}
+	return true
 }
 
 // flush ends a run.

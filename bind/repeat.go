@@ -25,7 +25,7 @@ const (
 	crossFor = 1400 * time.Millisecond
 	// yieldFor is how long after an initiation of the peer one of ours gives
 	// WireGuard time to answer that, yieldWait how much.
-	yieldFor, yieldWait = 100 * time.Millisecond, 25 * time.Millisecond
+	yieldFor, yieldWait = 250 * time.Millisecond, 50 * time.Millisecond
 	// confirmFor is how long the first packets of a session are kept, and
 	// confirmGap how soon after them a response is a repeated one.
 	confirmFor = 2 * time.Second
@@ -41,10 +41,10 @@ type handshake struct {
 	index   uint32 // the number we gave the session: all answers bear it
 	made    int64  // nanoseconds after Bind.epoch
 
-	waits  bool // for a path; guarded by peer.mu
-	yields bool // to the answer to an initiation of the peer; guarded by repeats.mu once started
+	waits bool // for a path; guarded by peer.mu
 
-	// The fields below are guarded by repeats.mu.
+	// The fields below are guarded by repeats.mu once the peer has the message.
+	yields     bool  // to the answer to an initiation of the peer
 	sent       int64 // first; 0 not yet
 	step       int   // repeats done
 	timer      *time.Timer
@@ -99,9 +99,11 @@ func (r *repeats) start(h *handshake) {
 	}
 	r.byIndex[h.index] = h
 	r.pending.Store(int32(len(r.byIndex)))
-	next := yieldWait
-	if !h.yields {
-		h.sent, next = r.since(), repeatAfter[0]
+	next := repeatAfter[0]
+	if h.yields {
+		next = yieldWait
+	} else if h.sent == 0 {
+		h.sent = r.since()
 	}
 	h.timer = time.AfterFunc(next, func() { r.fire(h) })
 }

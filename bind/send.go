@@ -70,7 +70,10 @@ func (b *Bind) sendHandshake(bufs [][]byte, e *Endpoint) error {
 	h.waits = r == nil
 	old := e.newest
 	inVain := old != nil && old.waits
-	h.yields = r != nil && h.initiation() && e.owesAnswer(old, h.made)
+	yields := r != nil && h.initiation() && e.owesAnswer(old, h.made)
+	if h.yields = yields; r != nil && !yields {
+		h.sent = h.made // as of now an initiation of the peer crosses it
+	}
 	e.newest = h
 	e.mu.Unlock()
 	b.repeats.drop(old)
@@ -82,7 +85,6 @@ func (b *Bind) sendHandshake(bufs [][]byte, e *Endpoint) error {
 		b.cfg.OnNoPath(e.key)
 		return nil
 	}
-	yields := h.yields
 	b.repeats.start(h)
 	if yields {
 		return nil
@@ -91,10 +93,10 @@ func (b *Bind) sendHandshake(bufs [][]byte, e *Endpoint) error {
 }
 
 // owesAnswer reports whether WireGuard was given an initiation of the peer
-// just now and has not answered it. old is the newest message to the peer, or nil.
+// just now and has not answered it. old is the newest message to the peer, or
+// nil. The caller holds mu.
 func (e *Endpoint) owesAnswer(old *handshake, now int64) bool {
-	asked := e.askedAt.Load()
-	return asked != 0 && now-asked < int64(yieldFor) && (old == nil || old.made < asked)
+	return e.askedAt != 0 && now-e.askedAt < int64(yieldFor) && (old == nil || old.made < e.askedAt)
 }
 
 // repeat sends packets by a timer, over the whole route of now.
