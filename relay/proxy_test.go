@@ -56,9 +56,9 @@ func TestThroughConnectProxy(t *testing.T) {
 			there.Close()
 			return
 		}
+		wg.Add(2)
 		tunnels.Add(1)
 		io.WriteString(here, "HTTP/1.1 200 OK\r\n\r\n")
-		wg.Add(2)
 		join := func(to, from net.Conn) {
 			defer wg.Done()
 			io.Copy(to, from)
