@@ -38,6 +38,7 @@ type Agent struct {
 	stunNext  time.Time // the next round while somebody is active
 	deferred  []deferredOffer
 	ports     []netip.AddrPort // mappings of the gateway
+	hard      *prober
 	relays    map[uint16]Relay
 	ownRelays []key.Public // home first
 	ranking   uint64       // of the list of relays; each change is another
@@ -53,7 +54,9 @@ type Agent struct {
 
 	// interfaces lists the machine's addresses; tests replace it.
 	interfaces func(exclude func(netip.Addr) bool) ([]localAddr, error)
-	counters   struct{ checks, answers, unverified, replayed, limited, failed, signals atomic.Uint64 }
+	counters   struct {
+		checks, answers, unverified, replayed, limited, failed, signals, hardRounds atomic.Uint64
+	}
 }
 
 // peer is a member of the network.
@@ -79,9 +82,12 @@ type session struct {
 	staleRate limit
 	asked     []stunwire.TxID // oldest first, at most maxAsked
 	activated time.Time
-	shown     PeerPath // as published
-	offered   []uint16 // relays, as the peer's last offer says
-	nat       uint8    // likewise
+	shown     PeerPath       // as published
+	offered   []uint16       // relays, as the peer's last offer says
+	nat       uint8          // likewise
+	punchHard bool           // likewise: it guesses ports of hard NATs, too
+	hardAt    time.Time      // when the last round of guesses began
+	hole      netip.AddrPort // reached by a socket of its own; invalid: none is
 	story     story
 }
 
@@ -120,7 +126,7 @@ func New(c Config) *Agent {
 		active: make(map[*peer]struct{}), asked: make(map[stunwire.TxID]ask),
 		answers: newLimit(answersInAll, answersInAll), unhurried: newLimit(burstRate, burstBurst),
 		relays: make(map[uint16]Relay), ranking: 1,
-		net: network{only: c.LocalIP.Unmap()}, stun: newSTUNClient(), hints: newHintBook(c.Hints),
+		net: network{only: c.LocalIP.Unmap()}, stun: newSTUNClient(), hard: newProber(c), hints: newHintBook(c.Hints),
 		toDerive: newDeriveQueue(), derived: make(chan derivedSecrets, 64), resolved: make(chan []netip.AddrPort),
 		questions: make(chan func()), ended: make(chan struct{}),
 		jobs: make(chan signalJob, signalQueue), results: make(chan signalResult, signalQueue),
@@ -144,6 +150,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	for range signalWorkers {
 		tasks.Go(func() { a.signalWorker(ctx) })
 	}
+	defer a.closeHoles()
 
 	a.readInterfaces()
 	var (
@@ -175,6 +182,8 @@ func (a *Agent) Run(ctx context.Context) error {
 			f()
 		case d := <-a.derived:
 			a.learnSecrets(d)
+		case s := <-a.hard.opened:
+			a.holesOpened(s)
 		case r := <-a.results:
 			a.offerDone(r)
 		case servers := <-a.resolved:
@@ -226,6 +235,7 @@ func (a *Agent) advance(now time.Time) {
 		}
 		a.forgetAsks(now)
 	}
+	a.advanceHard(now)
 	a.flushOffers(now)
 	a.flushWaiting(now)
 	a.publish()
@@ -252,6 +262,9 @@ func (a *Agent) step(p *peer, now time.Time, event func(*machine)) {
 		a.active[p] = struct{}{}
 		a.dueBy(p.next)
 	}
+	if p.hole.IsValid() && !m.keeps(p.hole) {
+		a.releaseHole(p)
+	}
 	a.changed(p)
 }
 
@@ -264,7 +277,7 @@ func (a *Agent) dueBy(t time.Time) {
 // sleep is the time until something is due.
 func (a *Agent) sleep(now time.Time) time.Duration {
 	next := now.Add(time.Hour)
-	for _, t := range []time.Time{a.due, a.stun.next(), a.nextSTUN(now), a.nextDeferred(), a.nextWaiting()} {
+	for _, t := range []time.Time{a.due, a.stun.next(), a.nextSTUN(now), a.nextDeferred(), a.nextWaiting(), a.nextHard()} {
 		if !t.IsZero() && t.Before(next) {
 			next = t
 		}
@@ -284,7 +297,7 @@ func (a *Agent) act(p *peer, now time.Time, x action) {
 			a.counters.limited.Add(1)
 		}
 	case doOffer:
-		a.queueOffer(p, now, x.reply, x.delay)
+		a.queueOffer(p, now, outgoing{reply: x.reply, delay: x.delay})
 	case doPath:
 		a.config.Paths.SetRoute(p.key, x.route.path, x.route.spare, x.route.both)
 		a.tellPath(p, now, x)
@@ -292,6 +305,8 @@ func (a *Agent) act(p *peer, now time.Time, x action) {
 		if a.config.UseRelay != nil {
 			a.config.UseRelay(x.relay)
 		}
+	case doGuess:
+		a.propose(p, now)
 	case doSTUN:
 		if now.Sub(a.stun.began) > stunFresh {
 			a.stun.start(now)

@@ -26,19 +26,24 @@ type waiting struct {
 // sendCheck sends one check. An error of the socket is like a lost packet:
 // a missing route or a firewall's EPERM concerns this address alone.
 func (a *Agent) sendCheck(p *peer, to netip.AddrPort, now time.Time) {
-	p.checkSeq++
-	id := stunwire.NewTxID()
-	b := stunwire.AppendCheck(make([]byte, 0, 128), stunwire.Check{
-		ID: id, Hint: p.secrets.hintOut, Priority: prflx.priority(0), Epoch: p.epoch, Seq: p.checkSeq,
-	}, &p.secrets.check)
+	id, b := a.newCheck(p)
 	a.asked[id] = ask{p, to, now}
 	p.asked = append(p.asked, id)
 	if len(p.asked) > maxAsked {
 		delete(a.asked, p.asked[0])
 		p.asked = p.asked[1:]
 	}
-	a.counters.checks.Add(1)
 	a.write(p, b, to)
+}
+
+// newCheck makes a check for p that is sent at once.
+func (a *Agent) newCheck(p *peer) (stunwire.TxID, []byte) {
+	a.counters.checks.Add(1)
+	p.checkSeq++
+	id := stunwire.NewTxID()
+	return id, stunwire.AppendCheck(make([]byte, 0, 128), stunwire.Check{
+		ID: id, Hint: p.secrets.hintOut, Priority: prflx.priority(0), Epoch: p.epoch, Seq: p.checkSeq,
+	}, &p.secrets.check)
 }
 
 // write sends to a peer, to one of its addresses or through a relay.
@@ -93,6 +98,10 @@ func (a *Agent) nextWaiting() time.Time {
 
 // handlePacket takes a STUN packet from the socket.
 func (a *Agent) handlePacket(pkt packet) {
+	if pkt.hole != nil {
+		a.handleHole(pkt)
+		return
+	}
 	m, err := stunwire.Parse(pkt.data)
 	if err != nil {
 		a.counters.unverified.Add(1)
@@ -118,15 +127,31 @@ func (a *Agent) handlePacket(pkt packet) {
 // only from the address that was asked, only with the pair's proof.
 func (a *Agent) handleAnswer(m *stunwire.Message, pkt packet) {
 	x, ok := a.asked[m.ID]
+	guess := false
+	if !ok && a.hard.guesser != nil {
+		x, ok = a.hard.guesser.asked[m.ID]
+		guess = ok
+	}
 	if !ok || x.to != pkt.from || !m.Verify(&x.peer.secrets.check) {
 		a.counters.unverified.Add(1)
 		return
+	}
+	if guess {
+		delete(a.hard.guesser.asked, m.ID)
 	}
 	delete(a.asked, m.ID)
 	now := time.Now()
 	switch {
 	case m.Class == stunwire.Success && m.Mapped.IsValid():
-		a.step(x.peer, now, func(mach *machine) { mach.answered(now, pkt.from, pkt.at.Sub(x.at)) })
+		if guess {
+			x.peer.story.add(now, "a port was found")
+		}
+		a.step(x.peer, now, func(mach *machine) {
+			if guess {
+				mach.learn(candidate{Addr: pkt.from, Kind: prflx, Priority: prflx.priority(0)}, false)
+			}
+			mach.answered(now, pkt.from, pkt.at.Sub(x.at))
+		})
 	case m.Class == stunwire.Error && m.Code == stunwire.CodeStale && m.HasSequence:
 		x.peer.raiseEpoch(m.Epoch)
 		a.sendCheck(x.peer, pkt.from, now)
@@ -144,41 +169,52 @@ func (s *session) raiseEpoch(known uint64) {
 // handleCheck takes the check of a peer. What does not verify gets no answer.
 func (a *Agent) handleCheck(m *stunwire.Message, pkt packet) {
 	now := time.Now()
-	p := a.byHint[m.Hint]
+	p, answer, ok := a.takeCheck(m, pkt.from, now)
+	if answer != nil {
+		a.write(p, answer, pkt.from)
+	}
+	if ok {
+		a.activate(p, now)
+		a.step(p, now, func(mach *machine) { mach.checked(now, pkt.from, a.net.near(pkt.from.Addr())) })
+	}
+}
+
+// takeCheck looks whose check it is and makes the answer, nil: there is none.
+// ok: the check is verified and counts.
+func (a *Agent) takeCheck(m *stunwire.Message, from netip.AddrPort, now time.Time) (p *peer, answer []byte, ok bool) {
+	p = a.byHint[m.Hint]
 	if p == nil || !m.HasHint || !m.HasSequence || !m.Verify(&p.secrets.check) {
 		a.counters.unverified.Add(1)
-		return
+		return nil, nil, false
 	}
-	relay := relaypath.Number(pkt.from)
-	if relay == 0 && !usable(pkt.from, a.config.Exclude) {
+	relay := relaypath.Number(from)
+	if relay == 0 && !usable(from, a.config.Exclude) {
 		a.counters.unverified.Add(1) // a check through the mesh itself, or from nowhere
-		return
+		return nil, nil, false
 	}
 	if p = a.open(p.key, now); p == nil {
-		return
+		return nil, nil, false
 	}
 	switch p.checks.admit(m.Epoch, m.Seq) {
 	case replayed:
 		a.counters.replayed.Add(1)
-		return
+		return p, nil, false
 	case stale:
 		a.counters.replayed.Add(1)
 		if p.staleRate.take(now) && a.answers.take(now) {
-			a.write(p, stunwire.AppendCheckStale(make([]byte, 0, 128), m.ID, p.checks.epoch, &p.secrets.check), pkt.from)
+			answer = stunwire.AppendCheckStale(make([]byte, 0, 128), m.ID, p.checks.epoch, &p.secrets.check)
 		}
-		return
+		return p, answer, false
 	case fresh:
 	}
 	if !p.session.answers.take(now) || !a.answers.take(now) {
 		a.counters.limited.Add(1)
-		return
+		return p, nil, false
 	}
 	a.counters.answers.Add(1)
-	mapped := pkt.from
+	mapped := from
 	if relay != 0 {
 		mapped = netip.AddrPortFrom(netip.IPv6Unspecified(), 0) // a relay's number is nobody else's business
 	}
-	a.write(p, stunwire.AppendCheckReply(make([]byte, 0, 128), m.ID, mapped, &p.secrets.check), pkt.from)
-	a.activate(p, now)
-	a.step(p, now, func(mach *machine) { mach.checked(now, pkt.from, a.net.near(pkt.from.Addr())) })
+	return p, stunwire.AppendCheckReply(make([]byte, 0, 128), m.ID, mapped, &p.secrets.check), true
 }

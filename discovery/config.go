@@ -3,6 +3,7 @@ package discovery
 import (
 	"context"
 	"log/slog"
+	"net"
 	"net/netip"
 	"time"
 
@@ -44,6 +45,17 @@ type Config struct {
 	Static []netip.AddrPort
 	// LocalIP is offered in place of the addresses of the interfaces, if valid.
 	LocalIP netip.Addr
+	// PunchHard has the ports of hard NATs guessed, with peers that allow it,
+	// too: see prober for what that may cost. The next three are needed then.
+	PunchHard bool
+	// OpenSocket opens a UDP socket for IPv4 on a port of the system's choice. It
+	// may be called from several goroutines.
+	OpenSocket func() (*net.UDPConn, error)
+	// Adopt has all packets to and from remote use conn from now on. The socket is
+	// the callee's as of the call, and closed when it returns an error.
+	Adopt func(conn *net.UDPConn, remote netip.AddrPort) error
+	// Release ends that: packets to remote use Socket again.
+	Release func(remote netip.AddrPort)
 	// Exclude reports addresses that are never candidates: the mesh's own
 	// ranges. It may be called from several goroutines. Nil: none.
 	Exclude func(netip.Addr) bool

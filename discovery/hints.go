@@ -100,7 +100,7 @@ func (a *Agent) noteHints(p *peer, now time.Time) {
 	if !m.direct() {
 		return
 	}
-	order := slices.DeleteFunc(slices.Clone(m.targets), func(t *target) bool { return t.relay != nil })
+	order := slices.DeleteFunc(slices.Clone(m.targets), func(t *target) bool { return t.relay != nil || t.Kind == predicted && t.pong.IsZero() })
 	slices.SortStableFunc(order, func(x, y *target) int {
 		switch {
 		case x == m.best, y != m.best && m.lessUseful(y, x):

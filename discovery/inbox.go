@@ -43,6 +43,7 @@ type packet struct {
 	data []byte
 	from netip.AddrPort
 	at   time.Time
+	hole *openHole // that it came to; nil: the one socket
 }
 
 type signal struct {
@@ -87,7 +88,7 @@ func (b *inbox) HandleSTUN(pkt []byte, from netip.AddrPort) {
 	}
 	from = netip.AddrPortFrom(from.Addr().Unmap().WithZone(""), from.Port())
 	select {
-	case b.packets <- packet{bytes.Clone(pkt), from, time.Now()}:
+	case b.packets <- packet{bytes.Clone(pkt), from, time.Now(), nil}:
 	default:
 		b.droppedPackets.Add(1)
 	}
@@ -267,7 +268,14 @@ func (a *Agent) forget(p *peer) {
 		delete(a.byHint, p.secrets.hintIn)
 	}
 	a.hints.remove(p.key)
+	if a.hard.proposed == p {
+		a.hard.proposed = nil
+	}
+	if a.hard.peer == p {
+		a.endRound()
+	}
 	if p.session != nil {
+		a.releaseHole(p)
 		for _, id := range p.asked {
 			delete(a.asked, id)
 		}

@@ -112,8 +112,8 @@ func (n *network) loopback() bool {
 }
 
 // candidates are what we offer, best first: static, host, mapped, server-reflexive,
-// and bridges as far as there is room.
-func (n *network) candidates(port uint16, statics, ports, reflexives []netip.AddrPort) []candidate {
+// and predicted ones and bridges as far as there is room.
+func (n *network) candidates(port uint16, statics, ports, reflexives, next []netip.AddrPort) []candidate {
 	var out, last []candidate
 	add := func(to []candidate, a netip.AddrPort, k kind, local uint16) []candidate {
 		same := func(c candidate) bool { return c.Addr == a }
@@ -145,6 +145,9 @@ func (n *network) candidates(port uint16, statics, ports, reflexives []netip.Add
 	}
 	for _, a := range reflexives {
 		out = add(out, a, reflexive, 0xfff0)
+	}
+	for i, a := range next {
+		out = add(out, a, predicted, uint16(0xfff0-i))
 	}
 	out = append(out, last...)
 	return out[:min(len(out), maxCandidates)]

@@ -68,6 +68,7 @@ type machine struct {
 	nextRound  time.Time // zero: none planned
 	answeredBy time.Time // the peer's last offer
 	queue      []probe   // by time
+	counts     bool      // our NAT counts its ports up: none may be wasted before predicted ones are checked
 	offered    time.Time
 	offerRTT   time.Duration // of the signalling, as last measured; 0: not yet
 	offerAt    time.Time     // an offer is due then, too soon after the last; zero: none
@@ -114,6 +115,7 @@ const (
 	doPath       // packets take route from now on
 	doSTUN       // look at our own mapped addresses, if that was long ago
 	doUse        // a session with relay is wanted
+	doGuess      // a round failed: guess ports, if that is allowed
 )
 
 // probe is a check of a burst.
@@ -286,6 +288,11 @@ func (m *machine) replaceCandidates(now time.Time, cands []candidate, near func(
 	for _, c := range cands {
 		m.learn(c, near(c.Addr.Addr()))
 	}
+}
+
+// keeps reports whether addr is the path, or was until lately and may come back.
+func (m *machine) keeps(addr netip.AddrPort) bool {
+	return m.best != nil && m.best.Addr == addr || m.lost != nil && m.lost.Addr == addr
 }
 
 // inUse reports whether the peer matters now: it is wanted, or data flowed lately.

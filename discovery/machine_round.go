@@ -84,6 +84,9 @@ func (m *machine) goOn(now time.Time) {
 		m.runQueue(now)
 	case m.phase != Searching && now.Before(m.roundEnds):
 	case m.wants(now):
+		if m.phase != Searching {
+			m.do(action{do: doGuess})
+		}
 		m.become(Searching, now)
 		if m.nextRound.IsZero() {
 			// The round was the peer's; ours follows in silence.
@@ -166,7 +169,12 @@ func (m *machine) unanswered(now time.Time) {
 func (m *machine) plan(now, start time.Time, choose func(*target) bool) {
 	order := slices.Clone(m.targets)
 	slices.SortStableFunc(order, func(a, b *target) int {
-		switch {
+		switch first := a.Kind == predicted; {
+		case m.counts && first != (b.Kind == predicted):
+			if first {
+				return -1
+			}
+			return 1
 		case m.lessUseful(b, a):
 			return -1
 		case m.lessUseful(a, b):

@@ -14,7 +14,9 @@ import (
 //
 //	offset  bytes
 //	0       1     1: an offer
-//	1       1     flags: bit 0 an answer is wanted; other bits 0 when sent, ignored when read
+//	1       1     flags: bit 0 an answer is wanted; bit 1 the sender probes hard NATs; bit 2 a
+//	              round of guesses is proposed, or, in the answer, agreed to (see prober);
+//	              other bits 0 when sent, ignored when read
 //	2       1     kind of NAT: 0 unknown, 1 open, 2 easy, 3 hard, 4 blocked
 //	3       1     number of relays, at most 4
 //	4       2     start delay in ms: the sender of the offer begins its checks this long after sending
@@ -35,6 +37,8 @@ import (
 // candidates may be announced; the first 16 are read, and no relays then.
 type offer struct {
 	WantReply  bool
+	PunchHard  bool
+	HardRound  bool
 	NAT        uint8
 	StartDelay time.Duration // whole ms, less than 65.536 s
 	Epoch, Seq uint64
@@ -47,6 +51,8 @@ const (
 	offerType       = 1
 	offerHeaderSize = 32
 	flagWantReply   = 1
+	flagPunchHard   = 2
+	flagHardRound   = 4
 	maxOfferRelays  = 4
 )
 
@@ -57,8 +63,10 @@ var errOffer = errors.New("malformed offer")
 func (o *offer) appendTo(b []byte) []byte {
 	at := len(b)
 	b = append(b, offerType, 0, o.NAT, 0)
-	if o.WantReply {
-		b[at+1] |= flagWantReply
+	for flag, set := range map[byte]bool{flagWantReply: o.WantReply, flagPunchHard: o.PunchHard, flagHardRound: o.HardRound} {
+		if set {
+			b[at+1] |= flag
+		}
 	}
 	delay := min(max(o.StartDelay.Milliseconds(), 0), 1<<16-1)
 	b = binary.BigEndian.AppendUint16(b, uint16(delay))
@@ -99,6 +107,8 @@ func parseOffer(b []byte) (offer, error) {
 	}
 	o := offer{
 		WantReply:  b[1]&flagWantReply != 0,
+		PunchHard:  b[1]&flagPunchHard != 0,
+		HardRound:  b[1]&flagHardRound != 0,
 		NAT:        b[2],
 		StartDelay: time.Duration(binary.BigEndian.Uint16(b[4:])) * time.Millisecond,
 		Epoch:      binary.BigEndian.Uint64(b[8:]),

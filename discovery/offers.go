@@ -3,6 +3,7 @@ package discovery
 import (
 	"context"
 	"net/netip"
+	"slices"
 	"time"
 
 	"nexd/key"
@@ -25,39 +26,65 @@ type signalResult struct {
 	err error
 }
 
-// deferredOffer waits for the first answers of the STUN servers.
+// outgoing says what an offer is for.
+type outgoing struct {
+	reply   bool          // it answers another
+	guesses bool          // it is about a round of guesses (see prober)
+	delay   time.Duration // until our checks begin
+}
+
+// deferredOffer waits for the first answers of the STUN servers, or for the
+// gauge of a NAT that may count.
 type deferredOffer struct {
-	peer  *peer
-	until time.Time
-	reply bool
-	delay time.Duration
+	peer     *peer
+	offer    outgoing
+	until    time.Time
+	servers  bool // it waits for the servers
+	measured bool // the gauge was asked
+}
+
+// ready reports whether there is nothing to wait for.
+func (a *Agent) ready(d *deferredOffer, now time.Time) bool {
+	if d.servers && !a.stun.done && now.Before(d.until) {
+		return false
+	}
+	if d.servers = false; !d.measured {
+		d.measured = true
+		if a.measure(d.peer, now) {
+			d.until = a.hard.gauge.began.Add(gaugeEnd)
+		}
+	}
+	return !a.hard.gauge.running || !now.Before(d.until)
 }
 
 // queueOffer sends an offer now, or, while our addresses outside are unknown
 // and just being asked for, a little later.
-func (a *Agent) queueOffer(p *peer, now time.Time, reply bool, delay time.Duration) {
-	if a.stun.done || len(a.stun.seen) > 0 || now.Sub(a.stun.began) > stunHurry {
-		a.sendOffer(p, reply, delay)
+func (a *Agent) queueOffer(p *peer, now time.Time, o outgoing) {
+	d := deferredOffer{peer: p, offer: o, until: a.stun.began.Add(stunHurry), servers: len(a.stun.seen) == 0}
+	if a.ready(&d, now) {
+		a.sendOffer(p, o)
 		return
 	}
-	a.deferred = append(a.deferred, deferredOffer{p, a.stun.began.Add(stunHurry), reply, delay})
+	a.deferred = append(a.deferred, d)
 }
 
 // flushOffers sends the deferred offers once there is nothing to wait for.
 func (a *Agent) flushOffers(now time.Time) {
-	if len(a.deferred) == 0 || now.Before(a.deferred[0].until) && !a.stun.done {
-		return
-	}
 	list := a.deferred
 	a.deferred = nil
 	for _, d := range list {
 		if a.peers[d.peer.key] != d.peer {
 			continue
 		}
-		a.sendOffer(d.peer, d.reply, d.delay)
+		if !a.ready(&d, now) {
+			a.deferred = append(a.deferred, d)
+			continue
+		}
+		a.sendOffer(d.peer, d.offer)
 		a.step(d.peer, now, func(m *machine) {
-			if d.reply {
-				m.punch(now, now.Add(d.delay)) // the start that the offer now names
+			m.counts = a.natStep() > 0
+			if d.offer.reply {
+				m.punch(now, now.Add(d.offer.delay)) // the start that the offer now names
 			} else {
 				m.offered = now
 				m.replyUntil = now.Add(replyWait)
@@ -67,24 +94,27 @@ func (a *Agent) flushOffers(now time.Time) {
 }
 
 func (a *Agent) nextDeferred() time.Time {
-	if len(a.deferred) == 0 {
-		return time.Time{}
+	var next time.Time
+	for _, d := range a.deferred {
+		if next.IsZero() || d.until.Before(next) {
+			next = d.until
+		}
 	}
-	return a.deferred[0].until
+	return next
 }
 
 // sendOffer seals our candidates and hands them to a worker. When all are busy,
 // the offer counts as failed; the machine comes back with its next round.
-func (a *Agent) sendOffer(p *peer, reply bool, delay time.Duration) {
+func (a *Agent) sendOffer(p *peer, x outgoing) {
 	p.offerSeq++
 	o := offer{
-		WantReply: !reply, NAT: natCode(a.nat.Kind), StartDelay: delay,
+		WantReply: !x.reply, PunchHard: a.hard.on(), HardRound: x.guesses, NAT: natCode(a.nat.Kind), StartDelay: x.delay,
 		Epoch: p.epoch, Seq: p.offerSeq, PeerEpoch: max(p.checks.epoch, p.offers.epoch),
 		Candidates: a.ownCandidates(), Relays: a.ownRelays,
 	}
-	job := signalJob{p.key, p.secrets.seal(o.appendTo(nil)), !reply}
+	job := signalJob{p.key, p.secrets.seal(o.appendTo(nil)), !x.reply && !x.guesses}
 	relayed, proved := a.relayOffer(p, job.sealed)
-	p.story.add(time.Now(), offerText(reply, relayed, len(o.Candidates)))
+	p.story.add(time.Now(), offerText(x.reply, relayed, len(o.Candidates)))
 	if relayed {
 		job.asks = false // that it went is known; the service is the second way
 		if proved {
@@ -100,7 +130,7 @@ func (a *Agent) sendOffer(p *peer, reply bool, delay time.Duration) {
 		default:
 		}
 	}
-	if !reply && !relayed {
+	if job.asks && !relayed {
 		// Not on this stack: the machine is in the middle of its actions.
 		select {
 		case a.results <- signalResult{to: p.key, err: context.Canceled}:
@@ -167,7 +197,7 @@ func (a *Agent) handleOffer(s signal) {
 		// Our own offer tells the peer that its clock went back.
 		a.counters.replayed.Add(1)
 		if p.staleRate.take(now) {
-			a.sendOffer(p, true, 0)
+			a.sendOffer(p, outgoing{reply: true})
 		}
 		return
 	case fresh:
@@ -179,20 +209,29 @@ func (a *Agent) handleOffer(s signal) {
 	if o.PeerEpoch > p.epoch {
 		p.raiseEpoch(o.PeerEpoch)
 		if !o.WantReply {
-			a.sendOffer(p, false, 0) // what the peer refused, once more
+			a.sendOffer(p, outgoing{}) // what the peer refused, once more
 		}
 	}
 	o.Candidates = a.filter(o.Candidates)
+	if !a.hard.on() || !o.PunchHard {
+		o.Candidates = slices.DeleteFunc(o.Candidates, func(c candidate) bool { return c.Kind == predicted })
+	}
 	a.activate(p, now)
 	a.learnRelays(p, o.Relays)
-	p.nat = o.NAT
+	p.nat, p.punchHard = o.NAT, o.PunchHard
 	p.story.add(now, gotOfferText(o.WantReply, a.relays[s.relay].Name, len(o.Candidates)))
 	a.step(p, now, func(m *machine) {
 		if s.relay != 0 {
 			m.heardBy(s.relay, now)
 		}
-		m.gotOffer(now, &o, a.net.near)
+		m.counts = a.natStep() > 0
+		if !o.HardRound {
+			m.gotOffer(now, &o, a.net.near)
+		}
 	})
+	if o.HardRound {
+		a.handleHard(p, &o, now)
+	}
 }
 
 // filter drops candidates that must not be probed, and those that are ourselves.
@@ -219,7 +258,8 @@ func (a *Agent) filter(in []candidate) []candidate {
 
 // ownCandidates are what we offer now.
 func (a *Agent) ownCandidates() []candidate {
-	return a.net.candidates(a.config.Socket.Port(), a.config.Static, a.ports, a.ownMapped())
+	next := slices.DeleteFunc(a.hard.gauge.predicted(time.Now()), func(x netip.AddrPort) bool { return !usable(x, a.config.Exclude) })
+	return a.net.candidates(a.config.Socket.Port(), a.config.Static, a.ports, a.ownMapped(), next)
 }
 
 // ownMapped are the mapped addresses that may be offered: a server may lie.

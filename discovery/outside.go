@@ -127,7 +127,8 @@ func (a *Agent) readInterfaces() bool {
 func (a *Agent) networkChanged() {
 	a.log.Info("own addresses changed", logkey.Count, len(a.net.addrs))
 	now := time.Now()
-	clear(a.stun.seen) // how servers saw us there; offers wait for the new answers
+	a.hard.gauge.ended = time.Time{} // that was another NAT
+	clear(a.stun.seen)               // how servers saw us there; offers wait for the new answers
 	a.stun.start(now)
 	a.advanceSTUN(now)
 	a.tellPeers(now)

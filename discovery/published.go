@@ -82,6 +82,7 @@ type Stats struct {
 	Limited    uint64 // checks not sent or not answered: over a budget
 	Failed     uint64 // packets the socket refused
 	Signals    uint64 // offers sent
+	HardRounds uint64 // rounds of guessing ports of hard NATs
 	Dropped    uint64 // packets, signals and wants that found a queue full, or were no STUN
 }
 
@@ -90,7 +91,7 @@ func (a *Agent) Stats() Stats {
 	c := &a.counters
 	return Stats{
 		Checks: c.checks.Load(), Answers: c.answers.Load(), Unverified: c.unverified.Load(), Replayed: c.replayed.Load(),
-		Limited: c.limited.Load(), Failed: c.failed.Load(), Signals: c.signals.Load(),
+		Limited: c.limited.Load(), Failed: c.failed.Load(), Signals: c.signals.Load(), HardRounds: c.hardRounds.Load(),
 		Dropped: a.droppedPackets.Load() + a.droppedSignals.Load() + a.droppedWants.Load(),
 	}
 }

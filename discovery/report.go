@@ -15,6 +15,8 @@ type Report struct {
 	// NAT is the peer's kind of NAT, as its last offer says; Offered: there was one.
 	NAT     string
 	Offered bool
+	// PunchHard: the peer guesses ports of hard NATs, as its last offer says.
+	PunchHard bool
 	// Searching is since when a direct path is looked for in vain; zero: none is.
 	Searching time.Time
 	// Relays are those the peer is said to be at, its home first.
@@ -40,6 +42,9 @@ type CandidateReport struct {
 // Outlook is what is known of the way to the internet, for people.
 type Outlook struct {
 	NATInfo
+	// Step is by how much the ports of a hard NAT count up with each new flow, as
+	// seen last; 0: they do not, or that is not known.
+	Step    int
 	Servers []ServerReport
 	// Offered are the addresses peers are told, best first.
 	Offered []CandidateReport
@@ -90,7 +95,7 @@ func (a *Agent) Report(ctx context.Context, peer key.Public) (r Report, ok bool)
 func (a *Agent) report(p *peer, r *Report) {
 	m := p.machine
 	r.PeerPath = p.shown
-	r.NAT, r.Offered = natName(p.nat), !m.answeredBy.IsZero()
+	r.NAT, r.PunchHard, r.Offered = natName(p.nat), p.punchHard, !m.answeredBy.IsZero()
 	if len(p.offered) > 0 {
 		r.Relays = slices.Clone(p.offered)
 	}
@@ -119,7 +124,7 @@ func (a *Agent) report(p *peer, r *Report) {
 // agent does not run.
 func (a *Agent) Outlook(ctx context.Context) (o Outlook, ok bool) {
 	ok = a.ask(ctx, func() {
-		o.NATInfo = a.NAT()
+		o.NATInfo, o.Step = a.NAT(), int(a.natStep())
 		for _, s := range a.stun.servers {
 			o.Servers = append(o.Servers, ServerReport{Addr: s, Mapped: a.stun.seen[s], RTT: a.stun.rtts[s]})
 		}

@@ -162,6 +162,17 @@ func (c *stunClient) mapped() []netip.AddrPort {
 	return out
 }
 
+// hosts4 returns the servers of IPv4 that show whether a NAT counts: two, if
+// both answered.
+func (c *stunClient) hosts4() (out []netip.AddrPort) {
+	for _, s := range c.servers {
+		if _, ok := c.seen[s]; ok && s.Addr().Is4() {
+			out = append(out, s)
+		}
+	}
+	return out
+}
+
 // kind names the mapping behaviour as far as the servers tell it: of IPv4 when
 // one answered there, else of IPv6.
 func (c *stunClient) kind(own func(netip.AddrPort) bool) string {

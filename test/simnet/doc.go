@@ -7,6 +7,7 @@
 //   - [Net] is the internet between the sites.
 //   - [Site] is one place: a network behind a NAT, or public.
 //   - [Host] is a machine of a site with one socket.
+//   - [Socket] is a further one.
 //
 // A packet goes host → site's NAT → the internet → site's NAT → host; between
 // hosts of one site it stays inside. There is no hairpin.

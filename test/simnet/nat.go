@@ -30,6 +30,11 @@ func (s *Site) choosePort(want uint16) uint16 {
 	if s.byPort[want] == nil && (s.nat.Public || s.nat.Mapping == Endpoint && s.nextPort == 40000) {
 		return want
 	}
+	for s.nat.Random {
+		if p := uint16(1024 + s.net.rng.IntN(1<<16-1024)); s.byPort[p] == nil {
+			return p
+		}
+	}
 	for s.byPort[s.nextPort] != nil {
 		s.nextPort++
 	}
@@ -37,11 +42,11 @@ func (s *Site) choosePort(want uint16) uint16 {
 	return s.nextPort - 1
 }
 
-// inbound finds the host a packet from the internet reaches, or nil. mu is held.
-func (s *Site) inbound(from, to netip.AddrPort) *Host {
+// inbound finds what takes a packet from the internet, or nil. mu is held.
+func (s *Site) inbound(from, to netip.AddrPort) func(b []byte, from netip.AddrPort) {
 	if s.nat.Public && s.nat.Open {
-		if h := s.hosts[to.Addr()]; h != nil && h.addr.Port() == to.Port() {
-			return h
+		if h := s.hosts[to.Addr()]; h != nil {
+			return h.receives(to.Port())
 		}
 		return nil
 	}
@@ -54,10 +59,10 @@ func (s *Site) inbound(from, to netip.AddrPort) *Host {
 		return nil
 	}
 	h := s.hosts[m.inside.Addr()]
-	if h == nil || h.addr != m.inside {
+	if h == nil {
 		return nil
 	}
-	return h
+	return h.receives(m.inside.Port())
 }
 
 // depends cuts an address down to the part a behaviour looks at.

@@ -23,6 +23,8 @@ type NAT struct {
 	// Public: no translation; Filtering still holds unless Open.
 	Public bool
 	Open   bool
+	// Random ports; otherwise they count up, from 40000 on.
+	Random bool
 	// Lifetime of a mapping without outbound packets; 0: 30 s.
 	Lifetime time.Duration
 }
@@ -134,11 +136,24 @@ func (s *Site) Block(on bool) {
 	s.blocked = on
 }
 
-// Host is a machine with one UDP socket.
+// Host is a machine with a UDP socket, and more if it opens them.
 type Host struct {
 	site    *Site
 	addr    netip.AddrPort
 	deliver func(b []byte, from netip.AddrPort)
+	sockets map[uint16]*Socket // further ones, by port
+}
+
+// receives returns what takes the packets to a port of the host; nil: nothing.
+// mu is held.
+func (h *Host) receives(port uint16) func(b []byte, from netip.AddrPort) {
+	if h.addr.Port() == port {
+		return h.deliver
+	}
+	if s := h.sockets[port]; s != nil {
+		return s.push
+	}
+	return nil
 }
 
 // NewHost adds a host to a site. On a public site the address must be the
@@ -180,22 +195,29 @@ func (h *Host) Close() {
 var errNoRoute = errors.New("network is unreachable")
 
 // Send sends a datagram; it copies b. Its error is that of a missing address family.
-func (h *Host) Send(b []byte, to netip.AddrPort) error {
+func (h *Host) Send(b []byte, to netip.AddrPort) error { return h.send(b, 0, to) }
+
+// send sends from a port; 0: that of the host's first socket.
+func (h *Host) send(b []byte, port uint16, to netip.AddrPort) error {
 	n := h.site.net
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.count++
 	data := append([]byte(nil), b...)
+	source := h.addr
+	if port != 0 {
+		source = netip.AddrPortFrom(h.addr.Addr(), port)
+	}
 	if other := h.site.hosts[to.Addr()]; other != nil {
-		if other.addr.Port() == to.Port() {
-			n.later(n.Delay/10, other, data, h.addr)
+		if f := other.receives(to.Port()); f != nil {
+			n.later(n.Delay/10, f, data, source)
 		}
 		return nil
 	}
 	if to.Addr().Is4() != h.site.public.Is4() {
 		return errNoRoute
 	}
-	from, ok := h.site.outbound(h.addr, to)
+	from, ok := h.site.outbound(source, to)
 	if !ok || h.site.blocked {
 		return nil
 	}
@@ -218,14 +240,14 @@ func (n *Net) across(p Packet) {
 			n.mu.Unlock()
 			return
 		}
-		h := s.inbound(p.From, p.To)
+		f := s.inbound(p.From, p.To)
 		n.mu.Unlock()
-		if h != nil {
-			h.deliver(p.Data, p.From)
+		if f != nil {
+			f(p.Data, p.From)
 		}
 	})
 }
 
-func (n *Net) later(d time.Duration, h *Host, data []byte, from netip.AddrPort) {
-	time.AfterFunc(d, func() { h.deliver(data, from) })
+func (n *Net) later(d time.Duration, deliver func([]byte, netip.AddrPort), data []byte, from netip.AddrPort) {
+	time.AfterFunc(d, func() { deliver(data, from) })
 }
