@@ -114,6 +114,9 @@ func (n *Node) buildPlane(data state.Data, port uint16) (_ *plane, err error) {
 		Exclude:  n.ownRange,
 		OnChange: n.changed.notify,
 		Hints:    hints, OnHints: n.keepHints,
+		PunchHard:  n.cfg.PunchHardNAT,
+		OpenSocket: func() (*net.UDPConn, error) { return net.ListenUDP("udp4", nil) },
+		Adopt:      p.bind.AddSocket, Release: p.bind.RemoveSocket,
 	})
 	p.watch = netwatch.New(netwatch.Config{Log: n.log, OnChange: func(reason string) { n.networkChanged(p, reason) }})
 	if n.cfg.PortMapping {
