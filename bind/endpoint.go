@@ -32,6 +32,8 @@ type Endpoint struct {
 	relayed atomic.Pointer[[]*relayEndpoint] // one for each relay it was heard on
 
 	confirms atomic.Pointer[handshake] // whose first packets are to be kept
+	fresh    atomic.Pointer[way]       // that what was swallowed is to be sent over; nil: nothing new
+	recall   recall                    // of what a dead path may have swallowed
 
 	mu      sync.Mutex // guards the fields below, and changes of route
 	newest  *handshake // nil: none yet

@@ -123,12 +123,32 @@ func buildRoute(rt Route, old *route) *route {
 func (b *Bind) SetRoute(peer key.Public, r Route) {
 	r = b.tidy(peer, r)
 	msg, ways := b.setRoute(peer, r)
+	defer b.sendRecalled(peer)
 	for _, w := range ways {
 		// An error is counted; the message is repeated, and WireGuard makes another.
 		_, _ = b.sendVia(w, msg.peer.key, [][]byte{msg.message}, len(msg.message))
 	}
 	if len(ways) > 0 {
 		msg.peer.noteSent(b.since(), len(msg.message))
+	}
+}
+
+// sendRecalled sends what the route before may have swallowed over a new path,
+// or over the spare that now takes all packets.
+func (b *Bind) sendRecalled(peer key.Public) {
+	e := b.lookup(peer)
+	if e == nil {
+		return
+	}
+	w := e.fresh.Swap(nil)
+	if w == nil {
+		return
+	}
+	if packets := e.recall.take(b.since(), e.lastReceived.Load()); len(packets) > 0 {
+		b.count.recalled.Add(uint64(len(packets)))
+		if sent, _ := b.sendVia(w, e.key, packets, total(packets)); sent {
+			e.noteSent(b.since(), total(packets))
+		}
 	}
 }
 
@@ -177,6 +197,14 @@ func (b *Bind) moveLocked(e *Endpoint, r *route) (msg *handshake, ways []*way) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	old := e.route.Swap(r)
+	switch {
+	case r == nil:
+		e.fresh.Store(nil)
+	case old.pathAddr() != r.path.addr:
+		e.fresh.Store(r.path)
+	case r.both && !old.both:
+		e.fresh.Store(r.spare)
+	}
 	h := e.newest
 	if r == nil || h == nil || b.repeats.answered(h) {
 		return nil, nil

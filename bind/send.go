@@ -40,6 +40,7 @@ func (b *Bind) sendToPeer(bufs [][]byte, e *Endpoint) error {
 	if len(bufs) == 1 && isHandshake(bufs[0]) { // WireGuard sends these alone
 		return b.sendHandshake(bufs, e)
 	}
+	e.recall.keep(bufs, b.since(), e.lastReceived.Load())
 	r := e.route.Load()
 	if r == nil {
 		b.count.noPath.Add(uint64(len(bufs)))

@@ -48,6 +48,9 @@ type Stats struct {
 	// Handshake messages WireGuard did not get: a peer's initiations that gave
 	// way to ours, and copies of what it had.
 	Crossed, Copies uint64
+	// Recalled are packets sent again over a new path since the old one may have
+	// swallowed them.
+	Recalled uint64
 	// Packets dropped because their peer had no path.
 	DroppedNoPath uint64
 	// Packets that went over both addresses of a route, and those that did not
@@ -88,6 +91,7 @@ type counters struct {
 	receiveErrors, ring, foreign      atomic.Uint64
 	held, flushed, expired, noPath    atomic.Uint64
 	moved, repeated, crossed, copies  atomic.Uint64
+	recalled                          atomic.Uint64
 	doubled, notDoubled, relayRefused atomic.Uint64
 
 	tx, rx [classes]traffic
@@ -171,6 +175,7 @@ func (b *Bind) Stats() Stats {
 		Expired:        c.expired.Load(),
 		Moved:          c.moved.Load(),
 		Repeated:       c.repeated.Load(),
+		Recalled:       c.recalled.Load(),
 		Crossed:        c.crossed.Load(),
 		Copies:         c.copies.Load(),
 		DroppedNoPath:  c.noPath.Load(),

@@ -173,7 +173,7 @@ func (n *node) know(others ...*node) {
 
 func (n *node) find(others ...*node) {
 	for _, o := range others {
-		n.bind.SetPath(o.key, o.socket())
+		n.bind.SetRoute(o.key, bind.Route{Path: o.socket()})
 	}
 }
 

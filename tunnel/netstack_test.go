@@ -40,7 +40,7 @@ func stackPair(t *testing.T) (a, b *netstack.Stack) {
 	for i, s := range []*netstack.Stack{b, a} {
 		other := privates[1-i].Public()
 		tunnels[i].SetPeers([]tunnel.Peer{{Key: other, Addresses: s.Addresses()}})
-		binds[i].SetPath(other, netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), binds[1-i].Port()))
+		binds[i].SetRoute(other, bind.Route{Path: netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), binds[1-i].Port())})
 	}
 	tunnels[1].Activate(privates[0].Public())
 	return a, b

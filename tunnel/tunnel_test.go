@@ -71,7 +71,7 @@ func TestChangeOfPathCostsNoHandshake(t *testing.T) {
 	const packets = 200
 	for i := range uint32(packets) {
 		if i%2 == 0 {
-			a.bind.SetPath(b.key, six)
+			a.bind.SetRoute(b.key, bind.Route{Path: six})
 		} else {
 			a.find(b)
 		}
@@ -302,8 +302,8 @@ func TestReplaysFromElsewhereMoveNothing(t *testing.T) {
 	t.Cleanup(carrier.Wait)
 	t.Cleanup(func() { wire.Close() })
 	at := wire.LocalAddr().(*net.UDPAddr).AddrPort()
-	a.bind.SetPath(b.key, at)
-	b.bind.SetPath(a.key, at)
+	a.bind.SetRoute(b.key, bind.Route{Path: at})
+	b.bind.SetRoute(a.key, bind.Route{Path: at})
 	exchange(a, b, 1)
 	attacker := intruder(t, b)
 	for i := range uint32(20) {
@@ -493,7 +493,7 @@ func TestEverythingAtOnce(t *testing.T) {
 		})
 		loop(func(i int) {
 			if i%2 == 0 {
-				n.bind.SetPath(other.key, netip.AddrPort{})
+				n.bind.SetRoute(other.key, bind.Route{})
 			} else {
 				n.find(other)
 			}
