@@ -48,7 +48,7 @@ func (s *Service) createRegKey(ctx context.Context, in *regKeyInput) (*regKeyOut
 		return nil, s.internal("create registration key", err)
 	}
 	s.log.Info("registration key created", logRegKey, k.ID)
-	text := controlapi.RegKey{ServiceURL: s.url, Secret: secret, Pin: s.certs.pin()}.String()
+	text := controlapi.RegKey{ServiceURL: s.url, Secret: secret, Pin: s.pin()}.String()
 	return &regKeyOutput{Body: controlapi.RegKeyCreated{RegKeyInfo: regKeyInfo(k), Key: text}}, nil
 }
 

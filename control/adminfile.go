@@ -12,6 +12,7 @@ import (
 
 	"nexd/control/store"
 	"nexd/controlapi"
+	"nexd/internal/durable"
 	"nexd/internal/logkey"
 )
 
@@ -27,7 +28,7 @@ func newSecret() string {
 // token the database does not know, a new one is made and the old one is void.
 func (s *Service) setUpAdmin(ctx context.Context) error {
 	path := filepath.Join(s.cfg.StateDir, adminFile)
-	content, err := readFile(path)
+	content, err := durable.ReadFile(path, maxAdminFile)
 	if err != nil {
 		return fmt.Errorf("read admin file: %w", err)
 	}
@@ -38,7 +39,7 @@ func (s *Service) setUpAdmin(ctx context.Context) error {
 		}
 	}
 	const minToken = 32
-	want := controlapi.AdminFile{URL: s.url, Token: have.Token, Pin: string(s.certs.pin())}
+	want := controlapi.AdminFile{URL: s.url, Token: have.Token, Pin: string(s.pin())}
 	hash := store.HashOf(have.Token)
 	known, err := s.store.Setting(ctx, settingAdmin, func() (string, error) {
 		if len(want.Token) < minToken {
@@ -66,7 +67,7 @@ func (s *Service) setUpAdmin(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("admin file: %w", err)
 	}
-	return writeFile(path, append(out, '\n'))
+	return durable.WriteFile(path, append(out, '\n'))
 }
 
 // isAdmin reports whether token is the administrator's.

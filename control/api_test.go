@@ -187,7 +187,7 @@ func TestAdministration(t *testing.T) {
 	var made controlapi.RegKeyCreated
 	w.admin("POST", "/v1/reg-keys", controlapi.RegKeyRequest{Description: "web\x1b servers", Tags: []string{"b", "a", "b"}, ExpiresIn: 60}, &made)
 	k, err := controlapi.ParseRegKey(made.Key)
-	if err != nil || k.ServiceURL != w.svc.URL() || k.Pin != w.svc.certs.pin() || k.Pin == "" {
+	if err != nil || k.ServiceURL != w.svc.URL() || k.Pin != w.svc.pin() || k.Pin == "" {
 		t.Errorf("key %+v, %v", k, err)
 	}
 	if made.Description != "web servers" || fmt.Sprint(made.Tags) != "[a b]" || made.Expires.Sub(made.Created) != time.Minute {

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"nexd/controlapi"
+	"nexd/internal/sockerr"
 )
 
 // Config is everything the service is told. Fields named after a flag carry
@@ -130,11 +131,11 @@ func (c Config) Validate() error {
 	if c.StateDir == "" {
 		return errors.New("--state-dir is empty: name the directory that keeps the service's database and certificate")
 	}
-	if err := checkListen("--listen", c.Listen); err != nil {
+	if err := sockerr.Check("--listen", c.Listen); err != nil {
 		return err
 	}
 	if c.STUNListen != stunOff {
-		if err := checkListen("--stun-listen", c.STUNListen); err != nil {
+		if err := sockerr.Check("--stun-listen", c.STUNListen); err != nil {
 			return err
 		}
 	}
@@ -159,20 +160,6 @@ func (c Config) Validate() error {
 		return errors.New("--tls-cert without --tls-key: give both, or neither for a self-made certificate")
 	case c.TLSCert == "" && c.TLSKey != "":
 		return errors.New("--tls-key without --tls-cert: give both, or neither for a self-made certificate")
-	}
-	return nil
-}
-
-func checkListen(flag, addr string) error {
-	if addr == "" {
-		return nil
-	}
-	_, port, err := net.SplitHostPort(addr)
-	if err != nil {
-		return fmt.Errorf("%s %q: want HOST:PORT or :PORT (IPv6 as [::1]:PORT)", flag, addr)
-	}
-	if _, err := net.LookupPort("udp", port); err != nil {
-		return fmt.Errorf("%s %q: port %q is not between 0 and 65535", flag, addr, port)
 	}
 	return nil
 }

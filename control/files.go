@@ -3,11 +3,12 @@ package control
 import (
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 
-	"golang.org/x/sys/unix"
+	"nexd/controlapi"
+	"nexd/internal/durable"
+	"nexd/internal/selfcert"
 )
 
 // Files in the state directory.
@@ -19,62 +20,56 @@ const (
 	keyFile      = "tls.key"
 )
 
+// maxAdminFile is the largest admin file read, in bytes.
+const maxAdminFile = 64 << 10
+
 // lockDir makes the state directory and keeps other services out of it until
-// the file is closed; the system gives the lock back when the process dies.
+// the file is closed.
 func lockDir(dir string) (*os.File, error) {
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return nil, fmt.Errorf("state directory: %w", err)
+	f, err := durable.Lock(dir, lockFile)
+	var locked *durable.LockedError
+	if !errors.As(err, &locked) {
+		return f, err
 	}
-	f, err := os.OpenFile(filepath.Join(dir, lockFile), os.O_RDWR|os.O_CREATE, 0o600)
-	if err != nil {
-		return nil, fmt.Errorf("state directory: %w", err)
+	message := "another control service uses the state directory " + dir
+	if locked.PID > 0 {
+		message += fmt.Sprintf(" (process %d)", locked.PID)
 	}
-	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
-		f.Close()
-		if errors.Is(err, unix.EWOULDBLOCK) {
-			return nil, fmt.Errorf("another control service uses the state directory %s: stop it, or give this one its own --state-dir", dir)
-		}
-		return nil, fmt.Errorf("lock state directory %s: %w", dir, err)
-	}
-	return f, nil
+	return nil, &StartError{Message: message, Advice: locked.Hint(), Err: err}
 }
 
-// writeFile replaces a file so that a crash at any moment leaves the old or
-// the new content, mode 0600.
-func writeFile(path string, content []byte) error {
-	dir := filepath.Dir(path)
-	tmp, err := os.CreateTemp(dir, "."+filepath.Base(path)+"-*") // 0600
+// loadGiven takes the certificate the configuration names, if it names one.
+func (s *Service) loadGiven() error {
+	if s.cfg.TLSCert == "" {
+		return nil
+	}
+	var err error
+	s.cert, err = selfcert.Load(selfcert.Files{Cert: s.cfg.TLSCert, Key: s.cfg.TLSKey}, s.log)
 	if err != nil {
-		return fmt.Errorf("write %s: %w", path, err)
-	}
-	defer os.Remove(tmp.Name()) // after the rename there is nothing to remove
-	_, err = tmp.Write(content)
-	err = errors.Join(err, tmp.Sync(), tmp.Close())
-	if err == nil {
-		err = os.Rename(tmp.Name(), path)
-	}
-	if err == nil {
-		err = syncDir(dir)
-	}
-	if err != nil {
-		return fmt.Errorf("write %s: %w", path, err)
+		return &StartError{
+			Message: fmt.Sprintf("--tls-cert, --tls-key: %v", err), Wrong: true, Err: err,
+			Advice: "give a PEM chain, the service's own certificate first, and its private key; or neither for a self-made certificate",
+		}
 	}
 	return nil
 }
 
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
+// makeOwn loads the self-made certificate of the state directory, made when there
+// is none or not for these names.
+func (s *Service) makeOwn(names []string) error {
+	files := selfcert.Files{Cert: filepath.Join(s.cfg.StateDir, certFile), Key: filepath.Join(s.cfg.StateDir, keyFile)}
+	var err error
+	s.cert, err = selfcert.Make(files, selfcert.Own{
+		Subject: "nexd control service", Names: names, Lost: "then every registration key has to be made anew",
+	}, s.log)
+	return err
 }
 
-// readFile returns nil for a file that is not there.
-func readFile(path string) ([]byte, error) {
-	b, err := os.ReadFile(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
+// pin is the pin of the self-made key; a given certificate is checked the usual way.
+func (s *Service) pin() controlapi.Pin {
+	spki := s.cert.SPKI()
+	if spki == nil {
+		return ""
 	}
-	return b, err
+	return controlapi.PinOf(spki)
 }

@@ -83,7 +83,7 @@ func start(t *testing.T, dir string, change ...func(*Config)) *world {
 		cancel()
 		return <-done
 	}
-	w.http = client(t, svc.certs.pin())
+	w.http = client(t, svc.pin())
 	t.Cleanup(func() {
 		if err := w.end(); err != nil {
 			t.Error(err)

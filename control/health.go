@@ -22,10 +22,10 @@ func (s *Service) healthz(context.Context, *struct{}) (*healthOutput, error) {
 
 // readyz is ready when the listeners stand and the store takes a write.
 func (s *Service) readyz(ctx context.Context, _ *struct{}) (*healthOutput, error) {
-	if reason := s.stun.problem(); reason != "" {
+	if reason := s.stun.failed.reason(); reason != "" {
 		return nil, problem(http.StatusServiceUnavailable, controlapi.CodeInternal, "STUN: "+reason, "")
 	}
-	if reason := s.relay.problem(); reason != "" {
+	if reason := s.relay.failed.reason(); reason != "" {
 		return nil, problem(http.StatusServiceUnavailable, controlapi.CodeInternal, "relay: "+reason, "restart the service")
 	}
 	if err := s.writable.check(ctx, s.store); err != nil {
@@ -59,4 +59,28 @@ func (c *writeCheck) check(ctx context.Context, st interface{ CheckWritable(cont
 		return nil, err
 	})
 	return err
+}
+
+// failure is why a part of the service does not work now. It is safe for
+// concurrent use.
+type failure struct{ why atomic.Pointer[string] }
+
+// note keeps what a part ended with, and returns it in words.
+func (f *failure) note(err error) string {
+	why := "it ended"
+	if err != nil {
+		why = err.Error()
+	}
+	f.why.Store(&why)
+	return why
+}
+
+func (f *failure) clear() { f.why.Store(nil) }
+
+// reason is empty while the part works.
+func (f *failure) reason() string {
+	if why := f.why.Load(); why != nil {
+		return *why
+	}
+	return ""
 }

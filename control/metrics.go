@@ -6,8 +6,6 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
-
-	"nexd/relay"
 )
 
 // metrics counts; it names no device. Labels take few values: routes are
@@ -53,9 +51,6 @@ func (m *metrics) follow(h *hub) {
 	gauge("devices", "Devices that are members.", func() int { n, _ := h.counts(); return n })
 	gauge("connected_devices", "Devices with a stream.", func() int { _, n := h.counts(); return n })
 }
-
-// followRelay adds what the own relay counts.
-func (m *metrics) followRelay(stats func() relay.Stats) { m.registry.MustRegister(relayMetrics{stats}) }
 
 func (m *metrics) handler() http.Handler {
 	return promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{MaxRequestsInFlight: 4})

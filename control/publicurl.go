@@ -2,33 +2,28 @@ package control
 
 import (
 	"context"
-	"crypto/tls"
 	"crypto/x509"
 	"encoding/binary"
 	"net"
 	"net/netip"
 	"net/url"
 	"os"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
-	"unicode"
 )
 
 // derivePublicURL guesses how devices reach a service that was not told: by
 // the name in its given certificate, the address it listens on, or the name of
 // this machine where that leads anywhere.
-func derivePublicURL(ctx context.Context, listen string, port uint16, given *tls.Certificate) string {
+func derivePublicURL(ctx context.Context, listen string, port uint16, given *x509.Certificate) string {
 	at := func(host string) string {
 		return (&url.URL{Scheme: "https", Host: net.JoinHostPort(host, strconv.Itoa(int(port)))}).String()
 	}
 	if given != nil {
-		if leaf, err := x509.ParseCertificate(given.Certificate[0]); err == nil {
-			for _, name := range leaf.DNSNames {
-				if !strings.HasPrefix(name, "*") {
-					return at(name)
-				}
+		for _, name := range given.DNSNames {
+			if !strings.HasPrefix(name, "*") {
+				return at(name)
 			}
 		}
 	}
@@ -47,32 +42,17 @@ func derivePublicURL(ctx context.Context, listen string, port uint16, given *tls
 	return at("127.0.0.1")
 }
 
-// certNames are the names a self-made certificate is for.
-func certNames(publicURL, listen string) []string {
-	names := []string{"localhost", "127.0.0.1", "::1"}
-	add := func(name string) {
-		if ip, err := netip.ParseAddr(name); err == nil {
-			if ip.IsUnspecified() {
-				return
-			}
-			name = ip.WithZone("").String()
-		}
-		// A certificate holds ASCII names only.
-		if name != "" && !strings.ContainsFunc(name, func(r rune) bool { return r > unicode.MaxASCII }) {
-			names = append(names, strings.ToLower(name))
-		}
-	}
-	if u, err := url.Parse(publicURL); err == nil {
-		add(u.Hostname())
-	}
+// certNames are what a self-made certificate is for, besides this machine's
+// loopback: the host of the public URL, the one listened on, and the machine's name.
+func certNames(public, listen string) []string {
+	names := []string{public}
 	if host, _, err := net.SplitHostPort(listen); err == nil {
-		add(host)
+		names = append(names, host)
 	}
 	if name, err := os.Hostname(); err == nil {
-		add(name)
+		names = append(names, name)
 	}
-	slices.Sort(names)
-	return slices.Compact(names)
+	return names
 }
 
 // advertisedSTUN is what members are told of the STUN server: the port alone

@@ -13,7 +13,6 @@ import (
 	"runtime"
 	"strconv"
 	"strings"
-	"sync/atomic"
 	"time"
 
 	"nexd/control/store"
@@ -45,7 +44,7 @@ type relayTask struct {
 	others  *relay.Others   // STUN
 	entry   controlapi.Relay
 	log     *slog.Logger
-	failed  atomic.Pointer[string]
+	failed  failure
 }
 
 // issuerKey is the key that signs relay credentials, made once.
@@ -124,12 +123,7 @@ func (t *relayTask) run(ctx context.Context) {
 	if ctx.Err() != nil {
 		return
 	}
-	reason := "it ended"
-	if err != nil {
-		reason = err.Error()
-	}
-	t.failed.Store(&reason)
-	t.log.Error("relay ended: restart the service", logkey.Reason, reason)
+	t.log.Error("relay ended: restart the service", logkey.Reason, t.failed.note(err))
 }
 
 // close releases the sockets of a relay that was not run.
@@ -139,14 +133,6 @@ func (t *relayTask) close() {
 	// What was run before refuses, and has closed them itself.
 	_ = t.server.Run(ctx, t.sockets...)
 	t.others.Close()
-}
-
-// problem says why the relay does not work now.
-func (t *relayTask) problem() string {
-	if p := t.failed.Load(); p != nil {
-		return *p
-	}
-	return ""
 }
 
 // ServeHTTP takes a WebSocket client. The deadlines of requests end where the

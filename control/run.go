@@ -35,7 +35,7 @@ func (s *Service) Run(ctx context.Context) error {
 	// The tasks outlive ctx: requests under way at the end still need them.
 	tasks, stop := context.WithCancel(context.WithoutCancel(ctx))
 	var running sync.WaitGroup
-	for _, task := range []func(context.Context){s.hub.run, s.housekeeping, s.certs.run, s.relay.run, s.relays.run, s.stun.run} {
+	for _, task := range []func(context.Context){s.hub.run, s.housekeeping, s.cert.Run, s.relay.run, s.relays.run, s.stun.run} {
 		running.Go(func() { task(tasks) })
 	}
 	defer running.Wait()

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -20,7 +21,10 @@ import (
 	"nexd/control/store"
 	"nexd/controlapi"
 	"nexd/internal/logkey"
+	"nexd/internal/selfcert"
+	"nexd/internal/sockerr"
 	"nexd/key"
+	"nexd/relay/relaymetrics"
 )
 
 // Names of settings in the store.
@@ -34,9 +38,6 @@ const (
 const (
 	logID     = "id"
 	logRegKey = "reg_key"
-	logHost   = "host"
-	logFrom   = "from"
-	logUntil  = "until"
 	logRelay  = "relay"
 )
 
@@ -50,7 +51,7 @@ type Service struct {
 	base    string // path of the public URL, without a trailing slash
 	lock    *os.File
 	store   store.Store
-	certs   *certificates
+	cert    *selfcert.Certificate
 	https   net.Listener
 	udpPort net.PacketConn // holds the port for the relay's sockets until they are made
 	relay   *relayTask
@@ -95,10 +96,8 @@ func New(cfg Config) (*Service, error) {
 // open does first what can fail by a wrong flag.
 func (s *Service) open(ctx context.Context) error {
 	var err error
-	if s.cfg.TLSCert != "" {
-		if s.certs, err = givenCertificates(&s.cfg); err != nil {
-			return err
-		}
+	if err := s.loadGiven(); err != nil {
+		return err
 	}
 	if s.lock, err = lockDir(s.cfg.StateDir); err != nil {
 		return err
@@ -111,11 +110,6 @@ func (s *Service) open(ctx context.Context) error {
 		return err
 	}
 	s.store = db
-	if s.certs == nil {
-		if s.certs, err = ownCertificates(&s.cfg); err != nil {
-			return err
-		}
-	}
 	if err := s.nameItself(ctx); err != nil {
 		return err
 	}
@@ -145,11 +139,11 @@ func (s *Service) listen(ctx context.Context) error {
 	}
 	var err error
 	if s.https, err = lc.Listen(ctx, "tcp", s.cfg.Listen); err != nil {
-		return listenError("--listen", s.cfg.Listen, err)
+		return sockerr.Listen("--listen", s.cfg.Listen, err)
 	}
 	if s.cfg.STUNListen != stunOff {
 		if s.udpPort, err = holdPort(ctx, s.cfg.STUNListen); err != nil {
-			return listenError("--stun-listen", s.cfg.STUNListen, err)
+			return sockerr.Listen("--stun-listen", s.cfg.STUNListen, err)
 		}
 	}
 	return nil
@@ -164,17 +158,22 @@ func (s *Service) nameItself(ctx context.Context) error {
 		}
 		s.url = u
 	} else {
-		s.url = derivePublicURL(ctx, s.cfg.Listen, addrPort(s.https.Addr()).Port(), s.certs.current.Load())
+		var given *x509.Certificate
+		if s.cert != nil {
+			given = s.cert.Leaf()
+		}
+		s.url = derivePublicURL(ctx, s.cfg.Listen, addrPort(s.https.Addr()).Port(), given)
 		s.log.Warn("no --public-url: registration keys will name this one", logkey.URL, s.url)
 	}
+	host := ""
 	if u, err := url.Parse(s.url); err == nil {
-		s.base = strings.TrimRight(u.Path, "/")
+		host, s.base = u.Hostname(), strings.TrimRight(u.Path, "/")
 	}
-	if s.certs.given {
-		s.certs.serve(s.url, time.Now())
+	if s.cert != nil {
+		s.cert.ServeAs(host)
 		return nil
 	}
-	return s.certs.issue(certNames(s.url, s.cfg.Listen), time.Now())
+	return s.makeOwn(certNames(host, s.cfg.Listen))
 }
 
 func (s *Service) setUpChallenges(ctx context.Context) error {
@@ -206,14 +205,14 @@ func (s *Service) setUpRelay(ctx context.Context) error {
 		}
 		s.udpPort = nil
 		if err := s.relay.listen(ctx, &s.cfg, address); err != nil {
-			return listenError("--stun-listen", s.cfg.STUNListen, err)
+			return sockerr.Listen("--stun-listen", s.cfg.STUNListen, err)
 		}
 		s.stun = newSTUNTask(&s.cfg, s.relay.others)
 	} else {
 		s.stun = newSTUNTask(&s.cfg, nil)
 	}
 	s.relays = newRelays(&s.cfg, s.store, issuer, s.relay)
-	s.metrics.followRelay(s.relay.server.Stats)
+	s.metrics.registry.MustRegister(relaymetrics.New(s.relay.server.Stats))
 	return nil
 }
 
@@ -310,7 +309,7 @@ func (s *Service) server() *http.Server {
 		Handler: s.handler(mux),
 		TLSConfig: &tls.Config{
 			MinVersion:     tls.VersionTLS12,
-			GetCertificate: s.certs.get,
+			GetCertificate: s.cert.Get,
 			NextProtos:     []string{"h2", "http/1.1"},
 		},
 		// No ReadTimeout or WriteTimeout: they would cut streams. The handler

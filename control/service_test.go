@@ -2,8 +2,6 @@ package control
 
 import (
 	"context"
-	"crypto/tls"
-	"crypto/x509"
 	"net"
 	"net/netip"
 	"os"
@@ -63,7 +61,7 @@ func TestFilesArePrivate(t *testing.T) {
 		}
 	}
 	a := readAdmin(t, dir)
-	if a.URL != w.svc.URL() || a.Pin != string(w.svc.certs.pin()) || len(a.Token) < 40 {
+	if a.URL != w.svc.URL() || a.Pin != string(w.svc.pin()) || len(a.Token) < 40 {
 		t.Errorf("admin file %+v", a)
 	}
 }
@@ -107,11 +105,11 @@ func TestRestart(t *testing.T) {
 	if after.Token != before.Token || after.Pin != before.Pin || after.URL != "https://mesh.example.com:8443" {
 		t.Errorf("from %+v to %+v", before, after)
 	}
-	cert, _ := w.svc.certs.get(nil)
-	leaf, err := x509.ParseCertificate(cert.Certificate[0])
-	if err != nil || leaf.VerifyHostname("mesh.example.com") != nil || leaf.VerifyHostname("127.0.0.1") != nil {
+	leaf := w.svc.cert.Leaf()
+	if leaf.VerifyHostname("mesh.example.com") != nil || leaf.VerifyHostname("127.0.0.1") != nil {
 		t.Errorf("certificate for %v %v", leaf.DNSNames, leaf.IPAddresses)
 	}
+	w.admin("GET", "/v1/devices", nil, nil) // the pin holds
 	end()
 	if err := os.Remove(filepath.Join(dir, adminFile)); err != nil {
 		t.Fatal(err)
@@ -168,75 +166,57 @@ func TestChangeOfRange(t *testing.T) {
 	start(t, dir, func(c *Config) { c.NetworkCIDR = netip.MustParsePrefix("100.64.0.0/24") })
 }
 
-func TestCertificateIsRenewed(t *testing.T) {
-	w := start(t, t.TempDir())
-	c := w.svc.certs
-	first, _ := c.get(nil)
-	if err := c.refresh(time.Now()); err != nil {
-		t.Fatal(err)
+// A start that has nothing to change leaves every file a user may hold on to.
+func TestARestartLeavesFilesAlone(t *testing.T) {
+	dir := t.TempDir()
+	files := func() (all [3]string) {
+		t.Helper()
+		for i, name := range []string{certFile, keyFile, adminFile} {
+			b, err := os.ReadFile(filepath.Join(dir, name))
+			if err != nil {
+				t.Fatal(err)
+			}
+			all[i] = string(b)
+		}
+		return all
 	}
-	if same, _ := c.get(nil); string(same.Certificate[0]) != string(first.Certificate[0]) {
-		t.Error("a fresh certificate was made again")
+	restart := func() {
+		t.Helper()
+		named := func(c *Config) { c.PublicURL = "https://Mesh.example.com:8443" }
+		if err := start(t, dir, named).end(); err != nil {
+			t.Fatal(err)
+		}
 	}
-	if err := c.refresh(time.Now().Add(certLife - certRenew + time.Hour)); err != nil {
-		t.Fatal(err)
+	restart()
+	before := files()
+	restart()
+	if after := files(); after != before {
+		t.Errorf("from %v to %v", before, after)
 	}
-	next, _ := c.get(nil)
-	if string(next.Certificate[0]) == string(first.Certificate[0]) {
-		t.Error("an old certificate was kept")
-	}
-	w.admin("GET", "/v1/devices", nil, nil) // the pin holds
 }
 
 func TestGivenCertificate(t *testing.T) {
-	// The self-made certificates of two services serve as the given files.
-	files := func(url string) string {
-		dir := t.TempDir()
-		w := start(t, dir, func(c *Config) { c.PublicURL = url })
-		if err := w.end(); err != nil {
-			t.Fatal(err)
-		}
-		return dir
-	}
-	one, two := files("https://one.example.com"), files("https://two.example.com")
-	given := func(c *Config) { c.TLSCert, c.TLSKey = filepath.Join(one, certFile), filepath.Join(one, keyFile) }
-	w := &world{t: t, dir: t.TempDir()}
-	cfg := testConfig(w.dir)
-	given(&cfg)
+	cfg := testConfig(t.TempDir())
+	now := time.Now()
+	cfg.TLSCert, cfg.TLSKey = writeCertificate(t, t.TempDir(), "one.example.com", now.Add(-time.Hour), now.Add(time.Hour))
 	svc, err := New(cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer svc.Close()
-	if a := readAdmin(t, w.dir); a.Pin != "" || svc.certs.pin() != "" {
+	if a := readAdmin(t, cfg.StateDir); a.Pin != "" || svc.pin() != "" {
 		t.Error("a given certificate is pinned")
 	}
-	served := func() string {
-		cert, _ := svc.certs.get(&tls.ClientHelloInfo{})
-		leaf, err := x509.ParseCertificate(cert.Certificate[0])
-		if err != nil {
-			t.Fatal(err)
-		}
-		return strings.Join(leaf.DNSNames, " ")
+	if err := svc.cert.Leaf().VerifyHostname("one.example.com"); err != nil {
+		t.Error(err)
 	}
-	if !strings.Contains(served(), "one.example.com") {
-		t.Errorf("served %s", served())
+	if !strings.HasPrefix(svc.URL(), "https://one.example.com:") {
+		t.Errorf("it calls itself %s", svc.URL())
 	}
 	for _, name := range []string{certFile, keyFile} {
-		b, err := os.ReadFile(filepath.Join(two, name))
-		if err == nil {
-			err = writeFile(filepath.Join(one, name), b)
+		if _, err := os.Stat(filepath.Join(cfg.StateDir, name)); err == nil {
+			t.Errorf("%s was made, too", name)
 		}
-		if err != nil {
-			t.Fatal(err)
-		}
-		err = svc.certs.refresh(time.Now())
-		if half := name == certFile; half != (err != nil) {
-			t.Errorf("after %s: %v", name, err)
-		}
-	}
-	if !strings.Contains(served(), "two.example.com") {
-		t.Errorf("served %s after the change", served())
 	}
 }
 

@@ -63,9 +63,13 @@ func TestStartErrors(t *testing.T) {
 				svc.Close()
 				t.Fatal("it starts")
 			}
+			var hinted interface{ Hint() string }
+			if !errors.As(err, &hinted) || !strings.Contains(err.Error(), tc.want) || !strings.Contains(hinted.Hint(), tc.hint) {
+				t.Errorf("got %v (%+v)", err, hinted)
+			}
 			var e *StartError
-			if !errors.As(err, &e) || !strings.Contains(e.Message, tc.want) || !strings.Contains(e.Advice, tc.hint) || e.Wrong != tc.wrong {
-				t.Errorf("got %v (%+v)", err, e)
+			if wrong := errors.As(err, &e) && e.Wrong; wrong != tc.wrong {
+				t.Errorf("%v: the request was wrong: %v", err, wrong)
 			}
 			if _, err := os.Stat(filepath.Join(cfg.StateDir, adminFile)); err == nil {
 				t.Error("an admin file was made")

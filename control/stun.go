@@ -4,7 +4,6 @@ import (
 	"context"
 	"log/slog"
 	"net"
-	"sync/atomic"
 	"time"
 
 	"nexd/internal/logkey"
@@ -17,7 +16,7 @@ type stunTask struct {
 	pc     net.PacketConn // nil: no STUN
 	server Runner
 	log    *slog.Logger
-	failed atomic.Pointer[string]
+	failed failure
 }
 
 func newSTUNTask(cfg *Config, pc net.PacketConn) *stunTask {
@@ -39,24 +38,11 @@ func (t *stunTask) run(ctx context.Context) {
 		if ctx.Err() != nil {
 			return
 		}
-		reason := "it ended"
-		if err != nil {
-			reason = err.Error()
-		}
-		t.failed.Store(&reason)
-		t.log.Error("STUN server ended, starting it again", logkey.Reason, reason)
+		t.log.Error("STUN server ended, starting it again", logkey.Reason, t.failed.note(err))
 		select {
 		case <-ctx.Done():
 		case <-time.After(time.Second):
-			t.failed.Store(nil)
+			t.failed.clear()
 		}
 	}
-}
-
-// problem says why STUN does not work now.
-func (t *stunTask) problem() string {
-	if p := t.failed.Load(); p != nil {
-		return *p
-	}
-	return ""
 }

@@ -38,7 +38,7 @@ func (n *Node) startAPI(ctx context.Context, tasks *errgroup.Group) error {
 		if err != nil {
 			return err
 		}
-		tasks.Go(func() error { return srv.run(ctx) })
+		tasks.Go(func() error { return srv.Run(ctx) })
 	}
 	return nil
 }

@@ -1,60 +1,30 @@
 package node
 
 import (
-	"context"
-	"encoding/json"
-	"errors"
-	"fmt"
-	"net"
-	"net/http"
-	"time"
+	"cmp"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/collectors"
-	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"nexd/bind"
+	"nexd/internal/opsport"
+	"nexd/internal/sockerr"
 	"nexd/localapi"
 )
 
-// ops serves the operator's port: is it alive, is it ready, what does it do.
-type ops struct {
-	listener net.Listener
-	server   *http.Server
-}
-
-// listenOps opens the port; run serves it.
-func listenOps(addr string, n *Node) (*ops, error) {
-	l, err := net.Listen("tcp", addr)
-	if err != nil {
-		return nil, &UsageError{Message: fmt.Sprintf("--ops-listen: %v", err), Hint: "choose another address or port"}
-	}
-	registry := prometheus.NewRegistry()
-	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), nodeCollector{n})
-	mux := http.NewServeMux()
-	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
-	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
-		st := n.Status()
-		w.Header().Set("Content-Type", "application/json")
-		if !st.Ready {
-			w.WriteHeader(http.StatusServiceUnavailable)
-		}
-		json.NewEncoder(w).Encode(map[string]any{"ready": st.Ready, "state": st.State, "reasons": st.Reasons})
+// listenOps opens the operator's port; its Run serves it.
+func listenOps(addr string, n *Node) (*opsport.Port, error) {
+	port, err := opsport.Listen(addr, opsport.Config{
+		Readiness: func() opsport.Readiness {
+			st := n.Status()
+			return opsport.Readiness{Ready: st.Ready, State: st.State, Reasons: st.Reasons}
+		},
+		Collect: []prometheus.Collector{nodeCollector{n}},
 	})
-	mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{}))
-	return &ops{listener: l, server: &http.Server{
-		Handler: mux, ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second,
-		WriteTimeout: 30 * time.Second, IdleTimeout: time.Minute, MaxHeaderBytes: 16 << 10,
-	}}, nil
-}
-
-// run serves until ctx ends.
-func (o *ops) run(ctx context.Context) error {
-	defer context.AfterFunc(ctx, func() { o.server.Close() })()
-	if err := o.server.Serve(o.listener); !errors.Is(err, http.ErrServerClosed) {
-		return fmt.Errorf("serve the operator's port: %w", err)
+	if err != nil {
+		why := sockerr.Listen("--ops-listen", addr, err)
+		return nil, &UsageError{Message: why.Message, Hint: cmp.Or(why.Advice, "choose another address or port")}
 	}
-	return nil
+	return port, nil
 }
 
 // nodeCollector turns the status document into metrics when they are asked for.
@@ -86,37 +56,31 @@ func (c nodeCollector) Describe(ch chan<- *prometheus.Desc) { prometheus.Describ
 // Collect implements prometheus.Collector.
 func (c nodeCollector) Collect(ch chan<- prometheus.Metric) {
 	st := c.n.Status()
-	gauge := func(d *prometheus.Desc, v float64, labels ...string) {
-		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
-	}
-	counter := func(d *prometheus.Desc, v float64, labels ...string) {
-		ch <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, v, labels...)
-	}
-	gauge(descReady, truth(st.Ready))
-	gauge(descConnected, truth(st.Service.Connected))
+	opsport.Gauge(ch, descReady, opsport.Flag(st.Ready))
+	opsport.Gauge(ch, descConnected, opsport.Flag(st.Service.Connected))
 	paths := map[string]int{localapi.PathDirect: 0, localapi.PathRelay: 0, localapi.PathNone: 0}
 	for _, p := range st.Peers {
 		paths[p.Path.Kind]++
 	}
 	for kind, count := range paths {
-		gauge(descPeers, float64(count), kind)
+		opsport.Gauge(ch, descPeers, float64(count), kind)
 	}
 	tx, rx := c.n.tunnelBytes()
-	counter(descPeerBytes, float64(tx), "sent")
-	counter(descPeerBytes, float64(rx), "received")
-	c.collectPaths(st, gauge, counter)
+	opsport.Counter(ch, descPeerBytes, tx, "sent")
+	opsport.Counter(ch, descPeerBytes, rx, "received")
+	c.collectPaths(ch, st)
 	for _, r := range st.Rules {
 		labels := []string{r.Direction, r.Rule}
-		gauge(descRuleUp, truth(r.State != localapi.RuleFailed), labels...)
-		gauge(descRuleActive, float64(r.Active), labels...)
-		counter(descRuleTotal, float64(r.Total), labels...)
-		counter(descRuleIn, float64(r.BytesIn), labels...)
-		counter(descRuleOut, float64(r.BytesOut), labels...)
+		opsport.Gauge(ch, descRuleUp, opsport.Flag(r.State != localapi.RuleFailed), labels...)
+		opsport.Gauge(ch, descRuleActive, float64(r.Active), labels...)
+		opsport.Counter(ch, descRuleTotal, uint64(r.Total), labels...)
+		opsport.Counter(ch, descRuleIn, uint64(r.BytesIn), labels...)
+		opsport.Counter(ch, descRuleOut, uint64(r.BytesOut), labels...)
 	}
 }
 
 // collectPaths tells how packets travel.
-func (c nodeCollector) collectPaths(st localapi.Status, gauge, counter func(d *prometheus.Desc, v float64, labels ...string)) {
+func (c nodeCollector) collectPaths(ch chan<- prometheus.Metric, st localapi.Status) {
 	for _, r := range st.Relays {
 		role := "other"
 		switch {
@@ -125,7 +89,7 @@ func (c nodeCollector) collectPaths(st localapi.Status, gauge, counter func(d *p
 		case r.Standby:
 			role = "standby"
 		}
-		gauge(descRelayUp, truth(r.Connected), r.Name, role)
+		opsport.Gauge(ch, descRelayUp, opsport.Flag(r.Connected), r.Name, role)
 	}
 	pl := c.n.dataPlane()
 	if pl == nil {
@@ -141,24 +105,22 @@ func (c nodeCollector) collectPaths(st localapi.Status, gauge, counter func(d *p
 		{"relay_udp", b.Paths.RelayUDP},
 		{"relay_tls", b.Paths.RelayTLS},
 	} {
-		counter(descPathBytes, float64(p.TxBytes), p.name, "sent")
-		counter(descPathBytes, float64(p.RxBytes), p.name, "received")
-		counter(descPathPkts, float64(p.TxPackets), p.name, "sent")
-		counter(descPathPkts, float64(p.RxPackets), p.name, "received")
+		opsport.Counter(ch, descPathBytes, p.TxBytes, p.name, "sent")
+		opsport.Counter(ch, descPathBytes, p.RxBytes, p.name, "received")
+		opsport.Counter(ch, descPathPkts, p.TxPackets, p.name, "sent")
+		opsport.Counter(ch, descPathPkts, p.RxPackets, p.name, "received")
 	}
-	counter(descDoubled, float64(b.Doubled))
-	counter(descChecks, float64(a.Checks))
-	counter(descRefused, float64(a.Unverified), "unverified")
-	counter(descRefused, float64(a.Replayed), "replayed")
-	counter(descRefused, float64(a.Limited), "limited")
-	counter(descRefused, float64(a.Dropped), "queue")
+	opsport.Counter(ch, descDoubled, b.Doubled)
+	opsport.Counter(ch, descChecks, a.Checks)
+	opsport.Counter(ch, descRefused, a.Unverified, "unverified")
+	opsport.Counter(ch, descRefused, a.Replayed, "replayed")
+	opsport.Counter(ch, descRefused, a.Limited, "limited")
+	opsport.Counter(ch, descRefused, a.Dropped, "queue")
 }
 
 // tunnelBytes adds up what passed between this node and everybody.
 func (n *Node) tunnelBytes() (tx, rx uint64) {
-	n.mu.Lock()
-	pl := n.plane
-	n.mu.Unlock()
+	pl := n.dataPlane()
 	if pl == nil {
 		return 0, 0
 	}
@@ -166,11 +128,4 @@ func (n *Node) tunnelBytes() (tx, rx uint64) {
 		tx, rx = tx+s.Tx, rx+s.Rx
 	}
 	return tx, rx
-}
-
-func truth(b bool) float64 {
-	if b {
-		return 1
-	}
-	return 0
 }

@@ -4,10 +4,10 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
 	"time"
 
 	"nexd/controlapi"
+	"nexd/internal/sockerr"
 )
 
 // Off is the value of Config.Listen that takes no WebSocket clients.
@@ -96,11 +96,11 @@ func (c *Config) Validate() error {
 	if c.Name != "" && controlapi.CheckName(c.Name) != nil {
 		return fmt.Errorf("--name %q: want lower-case letters, digits and inner hyphens, at most 63", c.Name)
 	}
-	if err := checkListen("--relay-listen", c.RelayListen); err != nil {
+	if err := sockerr.Check("--relay-listen", c.RelayListen); err != nil {
 		return err
 	}
 	if c.Listen != Off {
-		if err := checkListen("--listen", c.Listen); err != nil {
+		if err := sockerr.Check("--listen", c.Listen); err != nil {
 			return err
 		}
 	}
@@ -119,7 +119,7 @@ func (c *Config) Validate() error {
 	case c.DeviceRate < 0:
 		return fmt.Errorf("--device-rate %d: want 1 or more bytes per second", c.DeviceRate)
 	}
-	return checkListen("--ops-listen", c.OpsListen)
+	return sockerr.Check("--ops-listen", c.OpsListen)
 }
 
 // setDefaults fills in what was left empty.
@@ -142,19 +142,4 @@ func (c *Config) setDefaults() {
 	if c.heartbeat <= 0 {
 		c.heartbeat = controlapi.RelayHeartbeatInterval
 	}
-}
-
-// checkListen holds a listen address to host:port; empty is right.
-func checkListen(flag, address string) error {
-	if address == "" {
-		return nil
-	}
-	_, port, err := net.SplitHostPort(address)
-	if err != nil {
-		return fmt.Errorf("%s %q: want ADDRESS:PORT or :PORT (IPv6 as [::1]:PORT)", flag, address)
-	}
-	if _, err := net.LookupPort("udp", port); err != nil {
-		return fmt.Errorf("%s %q: port %q is not between 0 and 65535", flag, address, port)
-	}
-	return nil
 }

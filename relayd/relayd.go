@@ -21,6 +21,7 @@ import (
 	"nexd/internal/opsport"
 	"nexd/internal/selfcert"
 	"nexd/key"
+	"nexd/relay/relaymetrics"
 )
 
 // Relay is a stand-alone relay. [New] opens everything, [Relay.Run] runs it.
@@ -164,7 +165,7 @@ func (r *Relay) listenOps() error {
 	}
 	var err error
 	r.ops, err = opsport.Listen(r.cfg.OpsListen, opsport.Config{
-		Readiness: r.health.readiness, Collect: []prometheus.Collector{collector{r}},
+		Readiness: r.health.readiness, Collect: []prometheus.Collector{collector{r}, relaymetrics.New(r.relayStats)},
 	})
 	return err
 }

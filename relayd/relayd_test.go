@@ -14,6 +14,7 @@ import (
 
 	"nexd/controlapi"
 	"nexd/internal/durable"
+	"nexd/internal/opsport/opsporttest"
 	"nexd/internal/sockerr"
 	"nexd/internal/stunwire"
 	"nexd/relay"
@@ -160,7 +161,7 @@ func TestRegistrationRefused(t *testing.T) {
 			st := r.health.readiness()
 			return st.State == stateJoining && !st.Ready && strings.Contains(st.Reasons[0], "refuses connections")
 		})
-		if code, _ := get(t, "http://"+r.OpsAddr().String()+"/readyz"); code != http.StatusServiceUnavailable {
+		if code, _ := opsporttest.Get(t, r.OpsAddr().String(), "/readyz"); code != http.StatusServiceUnavailable {
 			t.Errorf("readyz: %d", code)
 		}
 		r.stop()
@@ -236,7 +237,7 @@ func TestADeletedRelayServesNobody(t *testing.T) {
 		return !st.Ready && st.State == stateJoining && strings.Contains(st.Reasons[0], "no longer knows") && r.station.Load() == nil
 	})
 	waitFor(t, "the session's end", func() bool { return d.Status().Transport == relay.NoTransport })
-	if code, _ := getTLS(t, "https://"+r.WebAddr().String()+"/v1/relay"); code != http.StatusServiceUnavailable {
+	if code := getTLS(t, "https://"+r.WebAddr().String()+"/v1/relay"); code != http.StatusServiceUnavailable {
 		t.Errorf("websocket: %d", code)
 	}
 	s.with(func() {

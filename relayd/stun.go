@@ -38,11 +38,11 @@ func (c *STUNConfig) Validate() error {
 		return fmt.Errorf("--stun-listen is given %d times: at most %d", len(c.Listen), maxSTUNListen)
 	}
 	for _, address := range c.Listen {
-		if err := checkListen("--stun-listen", address); err != nil {
+		if err := sockerr.Check("--stun-listen", address); err != nil {
 			return err
 		}
 	}
-	return checkListen("--ops-listen", c.OpsListen)
+	return sockerr.Check("--ops-listen", c.OpsListen)
 }
 
 // STUN is a stand-alone STUN server. [NewSTUN] opens everything, [STUN.Run] runs it.

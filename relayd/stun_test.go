@@ -5,6 +5,8 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+
+	"nexd/internal/opsport/opsporttest"
 )
 
 func TestSTUNOnTwoPorts(t *testing.T) {
@@ -18,13 +20,12 @@ func TestSTUNOnTwoPorts(t *testing.T) {
 	for _, at := range s.Addrs() {
 		askSTUN(t, at)
 	}
-	base := "http://" + s.OpsAddr().String()
+	addr := s.OpsAddr().String()
 	waitFor(t, "readiness", func() bool {
-		code, _ := get(t, base+"/readyz")
+		code, _ := opsporttest.Get(t, addr, "/readyz")
 		return code == http.StatusOK
 	})
-	_, body := get(t, base+"/metrics")
-	lintMetrics(t, body, "nexd_stun_requests_total 2", `nexd_stun_answers_total{result="address"} 2`, `nexd_stun_dropped_total{reason="limited"} 0`)
+	opsporttest.Metrics(t, addr, "nexd_stun_requests_total 2", `nexd_stun_answers_total{result="address"} 2`, `nexd_stun_dropped_total{reason="limited"} 0`)
 	if err := s.Run(ctx); err == nil {
 		t.Error("ran twice")
 	}

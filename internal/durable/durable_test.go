@@ -5,6 +5,8 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+
+	"golang.org/x/sys/unix"
 )
 
 func TestAFileIsReplacedAsAWhole(t *testing.T) {
@@ -34,6 +36,13 @@ func TestAFileIsReplacedAsAWhole(t *testing.T) {
 	}
 	if _, err := ReadFile(dir, 3); err == nil {
 		t.Error("a directory was read")
+	}
+	pipe := filepath.Join(dir, "pipe")
+	if err := unix.Mkfifo(pipe, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := ReadFile(pipe, 3); err == nil {
+		t.Error("a pipe was read")
 	}
 }
 

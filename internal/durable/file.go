@@ -7,6 +7,8 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+
+	"golang.org/x/sys/unix"
 )
 
 // WriteFile replaces a file, mode 0600, and returns when that is durable: a
@@ -43,7 +45,8 @@ func syncDir(dir string) error {
 // ReadFile returns the content of a file of at most limit bytes, and nil for
 // one that is not there.
 func ReadFile(path string, limit int64) ([]byte, error) {
-	f, err := os.Open(path)
+	// Without waiting: a named pipe in the place of the file must not stop us.
+	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}

@@ -1,4 +1,5 @@
-// Package sockerr explains to people why a daemon's socket cannot be had.
+// Package sockerr explains to people why a daemon's socket cannot be had: [Check]
+// before it is tried, [Listen] after.
 package sockerr
 
 import (
@@ -21,6 +22,22 @@ func (e *Error) Unwrap() error { return e.Err }
 
 // Hint says what to do, or nothing.
 func (e *Error) Hint() string { return e.Advice }
+
+// Check holds a listen address to host:port; empty is right: it means the default,
+// or none. flag is where the address was written.
+func Check(flag, address string) error {
+	if address == "" {
+		return nil
+	}
+	_, port, err := net.SplitHostPort(address)
+	if err != nil {
+		return fmt.Errorf("%s %q: want ADDRESS:PORT or :PORT (IPv6 as [::1]:PORT)", flag, address)
+	}
+	if _, err := net.LookupPort("udp", port); err != nil {
+		return fmt.Errorf("%s %q: port %q is not between 0 and 65535", flag, address, port)
+	}
+	return nil
+}
 
 // Listen explains err, which listening on address gave; flag is where the
 // address was written.

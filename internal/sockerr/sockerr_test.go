@@ -44,3 +44,19 @@ func TestListen(t *testing.T) {
 		}
 	}
 }
+
+func TestCheck(t *testing.T) {
+	for _, right := range []string{"", ":0", ":8443", "192.0.2.1:65535", "[::1]:1", "host.example.com:443"} {
+		if err := sockerr.Check("--x", right); err != nil {
+			t.Error(err)
+		}
+	}
+	for wrong, want := range map[string]string{
+		"8443": "want ADDRESS:PORT", "::1": "want ADDRESS:PORT", "h:65536": `port "65536"`, ":-1": `port "-1"`, ":no-such": `port "no-such"`,
+	} {
+		err := sockerr.Check("--x", wrong)
+		if err == nil || !strings.HasPrefix(err.Error(), "--x ") || !strings.Contains(err.Error(), want) {
+			t.Errorf("%q: %v", wrong, err)
+		}
+	}
+}
