@@ -39,7 +39,7 @@ func (r *recall) keep(bufs [][]byte, now, heard int64) {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.kept = slices.DeleteFunc(r.kept, func(x recalled) bool { return x.at <= heard || now-x.at > int64(recallFor) })
+	r.prune(now, heard)
 	for _, b := range bufs {
 		if len(b) > recallSize {
 			continue
@@ -51,18 +51,20 @@ func (r *recall) keep(bufs [][]byte, now, heard int64) {
 	}
 }
 
-// take removes all and returns what is not stale and was sent after the peer was
-// last heard, in order.
-func (r *recall) take(now, heard int64) [][]byte {
+// since returns what is not stale and was sent after the peer was last heard,
+// in order. It stays kept: the next way may be dead as well.
+func (r *recall) since(now, heard int64) [][]byte {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	kept := r.kept
-	r.kept = nil
+	r.prune(now, heard)
 	var out [][]byte
-	for _, x := range kept {
-		if x.at > heard && now-x.at <= int64(recallFor) {
-			out = append(out, x.pkt)
-		}
+	for _, x := range r.kept {
+		out = append(out, x.pkt)
 	}
 	return out
+}
+
+// prune forgets what is stale and what the peer may be supposed to have. mu is held.
+func (r *recall) prune(now, heard int64) {
+	r.kept = slices.DeleteFunc(r.kept, func(x recalled) bool { return x.at <= heard || now-x.at > int64(recallFor) })
 }

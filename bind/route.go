@@ -3,6 +3,7 @@ package bind
 import (
 	"maps"
 	"net/netip"
+	"slices"
 	"sync/atomic"
 
 	"golang.zx2c4.com/wireguard/conn"
@@ -136,15 +137,35 @@ func (b *Bind) SetRoute(peer key.Public, r Route) {
 // sendRecalled sends what the route before may have swallowed over a new path,
 // or over the spare that now takes all packets.
 func (b *Bind) sendRecalled(peer key.Public) {
-	e := b.lookup(peer)
-	if e == nil {
-		return
+	if e := b.lookup(peer); e != nil {
+		b.recallOver(e, e.fresh.Swap(nil))
 	}
-	w := e.fresh.Swap(nil)
+}
+
+// Recall sends what silent peers may not have got once more through a relay,
+// to those whose packets go that way: the relay was out of reach, and is back.
+func (b *Bind) Recall(relay uint16) {
+	b.mu.RLock()
+	peers := slices.Collect(maps.Values(b.peers))
+	b.mu.RUnlock()
+	for _, e := range peers {
+		r := e.route.Load()
+		switch {
+		case r == nil:
+		case r.path.relay == relay:
+			b.recallOver(e, r.path)
+		case r.both && r.spare.relay == relay:
+			b.recallOver(e, r.spare)
+		}
+	}
+}
+
+// recallOver sends what is kept by one way; nil is none.
+func (b *Bind) recallOver(e *Endpoint, w *way) {
 	if w == nil {
 		return
 	}
-	if packets := e.recall.take(b.since(), e.lastReceived.Load()); len(packets) > 0 {
+	if packets := e.recall.since(b.since(), e.lastReceived.Load()); len(packets) > 0 {
 		b.count.recalled.Add(uint64(len(packets)))
 		if sent, _ := b.sendVia(w, e.key, packets, total(packets)); sent {
 			e.noteSent(b.since(), total(packets))

@@ -308,7 +308,11 @@ func (a *Agent) act(p *peer, now time.Time, x action) {
 	case doGuess:
 		a.propose(p, now)
 	case doSTUN:
-		if now.Sub(a.stun.began) > stunFresh {
+		fresh := stunFresh
+		if x.now {
+			fresh = stunDoubt
+		}
+		if now.Sub(a.stun.began) > fresh {
 			a.stun.start(now)
 			a.advanceSTUN(now)
 		}

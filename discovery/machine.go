@@ -79,6 +79,8 @@ type machine struct {
 	doubted  time.Time // suspect since then; zero: not
 	repeated time.Time // the last repetition while suspect
 	misses   int
+	strict   bool      // only an answer ends the wait for one: the peer may not hear us
+	detour   time.Time // the last time that was supposed
 	settled  time.Time // until then a better path is taken at once
 	switched time.Time
 	lost     *target // the direct path that died last
@@ -96,7 +98,8 @@ type route struct {
 type action struct {
 	do   what
 	addr netip.AddrPort // check
-	// now: the check is not held back by the budget of bursts.
+	// now: the check is not held back by the budget of bursts; our mapped
+	// addresses may have changed just now.
 	now bool
 	// reply and delay: of an offer.
 	reply  bool
@@ -137,22 +140,23 @@ const (
 	lostOffer    = 1200 * time.Millisecond // a round whose offer was not answered is repeated after
 	maxRescues   = 3                       // rounds that follow at once
 
-	activeFor    = 10 * time.Second // after data, the path counts as in use
-	activePing   = 2 * time.Second
-	idlePing     = 25 * time.Second
-	idleFor      = 10 * time.Minute
-	lingerFor    = 35 * time.Second // a path that only the peer uses
-	otherPing    = 30 * time.Second // other proved paths of a peer in use
-	otherFor     = 5 * time.Minute  // without an answer another path is no longer asked
-	silence      = 350 * time.Millisecond
-	minRTO       = 200 * time.Millisecond
-	maxMisses    = 5
-	trustData    = 10 * time.Second // data counts as life this long after an answer
-	recentPong   = 5 * time.Second  // another path answered this lately: taken when best is suspect
-	triggerAgain = time.Second      // no triggered check if the address answered this lately
-	bothFor      = 5 * time.Second  // packets take two ways at most this long
-	lostPings    = time.Second      // a direct path that died is asked again each
-	lostFor      = 30 * time.Second // for so long
+	activeFor      = 10 * time.Second // after data, the path counts as in use
+	activePing     = 2 * time.Second
+	idlePing       = 25 * time.Second
+	idleFor        = 10 * time.Minute
+	lingerFor      = 35 * time.Second // a path that only the peer uses
+	otherPing      = 30 * time.Second // other proved paths of a peer in use
+	otherRelayPing = 5 * time.Second  // another relay of a relayed peer in use
+	otherFor       = 5 * time.Minute  // without an answer another path is no longer asked
+	silence        = 350 * time.Millisecond
+	minRTO         = 200 * time.Millisecond
+	maxMisses      = 5
+	trustData      = 10 * time.Second // data counts as life this long after an answer
+	recentPong     = 5 * time.Second  // another path answered this lately: taken when best is suspect
+	triggerAgain   = time.Second      // no triggered check if the address answered this lately
+	bothFor        = 5 * time.Second  // packets take two ways at most this long
+	lostPings      = time.Second      // a direct path that died is asked again each
+	lostFor        = 30 * time.Second // for so long
 
 	settleFor    = 1500 * time.Millisecond
 	settleMargin = time.Millisecond

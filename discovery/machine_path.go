@@ -28,12 +28,16 @@ func (m *machine) answered(now time.Time, addr netip.AddrPort, rtt time.Duration
 	}
 	switch {
 	case t == m.best:
-		m.asked, m.misses = time.Time{}, 0
+		m.asked, m.misses, m.strict = time.Time{}, 0, false
 		m.trust(now)
 	case t.relay != nil:
 		// Relays are chosen by who is there, not by who answers first.
-		if m.best != nil && m.best.relay != nil && !m.doubted.IsZero() {
+		switch {
+		case m.direct() || m.best == nil:
+		case !m.doubted.IsZero():
 			m.adopt(now, t, "the relay before it is silent")
+		default:
+			m.compare(now, t)
 		}
 	case !m.direct():
 		m.adopt(now, t, "found")
@@ -70,7 +74,7 @@ func (m *machine) compare(now time.Time, t *target) {
 // adopt makes t the path.
 func (m *machine) adopt(now time.Time, t *target, reason string) {
 	m.best, m.reason = t, reason
-	m.asked, m.misses, m.doubted = time.Time{}, 0, time.Time{}
+	m.asked, m.misses, m.doubted, m.strict = time.Time{}, 0, time.Time{}, false
 	m.switched, m.since = now, now
 	m.received = time.Time{} // that was another path
 	for _, x := range m.targets {
@@ -95,7 +99,7 @@ func (m *machine) adopt(now time.Time, t *target, reason string) {
 // drop leaves the peer without a path.
 func (m *machine) drop(now time.Time, reason string) {
 	m.best, m.reason = nil, reason
-	m.asked, m.misses, m.doubted = time.Time{}, 0, time.Time{}
+	m.asked, m.misses, m.doubted, m.strict = time.Time{}, 0, time.Time{}, false
 	m.since = now
 }
 
@@ -145,6 +149,7 @@ func (m *machine) tick(now time.Time, seen Activity) {
 	}
 	if seen.Relay != 0 {
 		m.heardBy(seen.Relay, seen.RelayAt)
+		m.detoured(now, seen.RelayAt)
 	}
 	if !m.direct() && m.sent.After(m.wanted) {
 		m.wanted = m.sent
@@ -170,10 +175,21 @@ func (m *machine) tick(now time.Time, seen Activity) {
 	m.tellRoute(now)
 }
 
+// detoured: the peer sent something through a relay at that time. Perhaps our
+// packets do not reach it, though its own still come: only an answer counts then.
+func (m *machine) detoured(now, at time.Time) {
+	if !m.direct() || !m.doubted.IsZero() || !at.After(m.switched.Add(settleFor)) || !within(at, now, silence) || within(m.detour, now, activePing) {
+		return
+	}
+	m.detour = now
+	m.asked, m.strict = time.Time{}, true
+	m.ping(now)
+}
+
 // keep looks after a good path.
 func (m *machine) keep(now time.Time) {
 	use, heard := m.lastUse(), m.heard()
-	if !m.asked.IsZero() && heard.After(m.asked) {
+	if !m.asked.IsZero() && heard.After(m.asked) && !m.strict {
 		m.asked, m.misses = time.Time{}, 0 // data is life too
 	}
 	if !m.asked.IsZero() {
@@ -190,6 +206,11 @@ func (m *machine) keep(now time.Time) {
 			m.ping(now)
 		case !within(use, now, relayIdle) && !within(m.checkedBy, now, lingerFor):
 			m.drop(now, "idle")
+			return
+		}
+		// The peer's home may serve again, and be nearer.
+		if t := m.bestRelay(now, m.best); t != nil && within(use, now, activeFor) && now.Sub(t.asked) >= otherRelayPing {
+			m.check(now, t, false)
 		}
 		return
 	}
@@ -242,7 +263,7 @@ func (m *machine) suspect(now time.Time) {
 // doubt repeats the question, looks elsewhere after the second miss, and gives
 // the path up after the fifth.
 func (m *machine) doubt(now time.Time) {
-	if m.heard().After(m.repeated) {
+	if m.heard().After(m.repeated) && !m.strict {
 		m.asked, m.misses = time.Time{}, 0
 		m.trust(now)
 		return

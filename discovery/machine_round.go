@@ -42,7 +42,7 @@ func (m *machine) startRound(now time.Time) {
 	m.nextRound = now.Add(gap)
 	m.roundEnds = now.Add(roundLength)
 	m.queue = nil
-	m.do(action{do: doSTUN})
+	m.do(action{do: doSTUN, now: m.lost != nil || !m.doubted.IsZero()})
 	m.askForOffer(now)
 	m.become(Start, now)
 	// Our own networks have no NAT that could take offence: no waiting.

@@ -30,6 +30,7 @@ type stunAsk struct {
 const (
 	serversPerFamily = 2
 	stunFresh        = 20 * time.Second        // a round this young is not repeated on demand
+	stunDoubt        = 2 * time.Second         // nor one this young when a path has just died
 	stunHurry        = 300 * time.Millisecond  // how long a first offer waits for addresses
 	stunEnd          = 1500 * time.Millisecond // after that a server that did not answer is gone
 )

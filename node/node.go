@@ -61,6 +61,7 @@ type Node struct {
 	credential string        // towards the service; empty: not a member
 	plane      *plane        // nil until the device is a member
 	engine     *proxy.Engine // nil until then, too
+	ruled      bool          // the engine has the rules
 }
 
 // New reads the state directory and checks what it can without the network. It
@@ -149,15 +150,20 @@ func (n *Node) Run(ctx context.Context) (err error) {
 		Mesh: mesh{pl.stack}, Directory: &n.roster, Log: n.log,
 		DrainTimeout: n.cfg.DrainTimeout, OnChange: n.changed.notify,
 	})
-	n.turn <- struct{}{}
-	engine.Apply(n.book.rules())
 	n.mu.Lock()
 	n.plane, n.engine = pl, engine
 	n.mu.Unlock()
-	<-n.turn
 	n.applyMap(n.roster.current())
 	tasks.Go(func() error { return n.follow(base) })
 	tasks.Go(func() error { return n.publishHomes(base) })
+	n.awaitMap(ctx)
+	n.turn <- struct{}{}
+	engine.Apply(n.book.rules())
+	n.mu.Lock()
+	n.ruled = true
+	n.mu.Unlock()
+	<-n.turn
+	n.changed.notify()
 
 	n.log.Info("node is up", logkey.Device, n.roster.current().Self.Name, "addresses", n.roster.Addresses(), logkey.Port, pl.bind.Port())
 	drainBy := make(chan time.Time, 1)
@@ -174,6 +180,31 @@ func (n *Node) Run(ctx context.Context) (err error) {
 	defer done()
 	pl.stack.Flush(flush)
 	return nil
+}
+
+// mapPatience is how long a device that has just joined waits for its first map
+// before its rules begin.
+const mapPatience = 2 * time.Second
+
+// awaitMap returns when the members are known, or cannot be for now: a rule that
+// began before would ask DNS for the name of a device.
+func (n *Node) awaitMap(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, mapPatience)
+	defer cancel()
+	for {
+		changed := n.changed.wait()
+		n.mu.Lock()
+		failed := !n.life.connected && n.life.err != nil || n.life.expelled
+		n.mu.Unlock()
+		if failed || n.roster.current().Epoch != "" {
+			return
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-changed:
+		}
+	}
 }
 
 // keepService remembers the service for starts without flags, once it has
@@ -237,9 +268,9 @@ func (n *Node) Reload(declared []rules.Spec) error {
 // caller has the turn.
 func (n *Node) applyRules() {
 	n.mu.Lock()
-	engine := n.engine
+	engine, ruled := n.engine, n.ruled
 	n.mu.Unlock()
-	if engine != nil {
+	if ruled {
 		engine.Apply(n.book.rules())
 	}
 	n.changed.notify()

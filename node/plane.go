@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"sync"
 	"syscall"
 	"time"
 
@@ -35,6 +36,9 @@ type plane struct {
 	agent  *discovery.Agent
 	watch  *netwatch.Watcher
 	mapper *portmap.Mapper // nil: the gateway is not asked
+
+	freshMu sync.Mutex // guards fresh, and the order of news of relays
+	fresh   map[uint16]time.Time
 }
 
 // openPlane builds the data plane and opens its UDP socket. A remembered port
@@ -68,7 +72,7 @@ func (n *Node) openPlane() (*plane, error) {
 }
 
 func (n *Node) buildPlane(data state.Data, port uint16) (_ *plane, err error) {
-	p := &plane{}
+	p := &plane{fresh: make(map[uint16]time.Time)}
 	if p.stack, err = netstack.New(netstack.Config{MTU: n.cfg.MTU, Log: n.log}); err != nil {
 		return nil, fmt.Errorf("start the network stack: %w", err)
 	}
@@ -120,7 +124,12 @@ func (n *Node) buildPlane(data state.Data, port uint16) (_ *plane, err error) {
 	})
 	p.watch = netwatch.New(netwatch.Config{Log: n.log, OnChange: func(reason string) { n.networkChanged(p, reason) }})
 	if n.cfg.PortMapping {
-		p.mapper = portmap.New(portmap.Config{Log: n.log, Port: p.bind.Port, OnChange: p.agent.SetMapped})
+		// A secret of this device's own: what an earlier life had mapped can be renewed.
+		secret, err := data.PrivateKey.Derive(data.PrivateKey.Public(), "nexd port mapping v1")
+		if err != nil {
+			return nil, errors.Join(fmt.Errorf("prepare the port mapping: %w", err), p.stack.Close())
+		}
+		p.mapper = portmap.New(portmap.Config{Log: n.log, Port: p.bind.Port, OnChange: p.agent.SetMapped, Secret: secret[:]})
 	}
 	if err := p.tunnel.Up(); err != nil {
 		p.close()

@@ -86,14 +86,22 @@ func (n *Node) relayCredential() []byte {
 	return nil
 }
 
-// relaysChanged hands what the pool says of its relays to discovery. The pool
-// calls it whenever that changes.
+// relaysChanged hands what the pool says of its relays to discovery, and has
+// bind send again what a relay may have lost while it was out of reach. The
+// pool calls it whenever something changes.
 func (p *plane) relaysChanged() {
+	p.freshMu.Lock()
+	defer p.freshMu.Unlock()
+	var fresh []uint16
 	var list, others []discovery.Relay
 	for _, s := range p.relays.Status() {
 		r := discovery.Relay{
 			Number: s.Number, Name: s.Name, Key: s.Key,
 			Up: s.Connected, Shaky: s.Suspect || s.Draining, TLS: s.Transport == relay.TLS, Own: s.Home || s.Standby,
+		}
+		if s.Connected && s.Fresh.After(p.fresh[s.Number]) {
+			p.fresh[s.Number] = s.Fresh
+			fresh = append(fresh, s.Number)
 		}
 		if s.Home {
 			list = append(list, r)
@@ -102,6 +110,9 @@ func (p *plane) relaysChanged() {
 		}
 	}
 	p.agent.SetRelays(append(list, others...))
+	for _, number := range fresh {
+		p.bind.Recall(number)
+	}
 }
 
 // relayNumbers finds the pool's numbers of relays by their ids.

@@ -67,7 +67,7 @@ func (n *Node) serviceError(err error) {
 // Status implements localapi.Daemon.
 func (n *Node) Status() localapi.Status {
 	n.mu.Lock()
-	life, pl, engine := n.life, n.plane, n.engine
+	life, pl, engine, ruled := n.life, n.plane, n.engine, n.ruled
 	n.mu.Unlock()
 	st := localapi.Status{
 		Schema: localapi.Schema, Version: buildinfo.Version(), State: life.state,
@@ -90,7 +90,7 @@ func (n *Node) Status() localapi.Status {
 		st.Relays = pl.relayStatus()
 		st.Peers = pl.peers(m)
 	}
-	if engine != nil {
+	if ruled {
 		for _, r := range engine.Status() {
 			st.Rules = append(st.Rules, localapi.RuleStatus{
 				Direction: r.Rule.Direction.String(), Rule: r.Rule.String(), State: r.State, Error: r.Error,

@@ -82,6 +82,7 @@ type Status struct {
 	Addr      netip.AddrPort // with UDP
 	RTT       time.Duration  // 0: not measured
 	Since     time.Time      // of the session, or of its loss
+	Fresh     time.Time      // when its way last changed: what was sent just before may be lost
 	Suspect   bool           // a ping is overdue while packets are sent: send them by another way too
 	Draining  bool           // the relay asks to use another
 	Err       error          // why it is not connected; a [*RefusedError] when the relay said so

@@ -17,12 +17,12 @@ func (r *runner) announce(now time.Time, u *upLink) {
 	r.err = nil
 	r.suspected = r.suspected && before != nil && before.generation == u.generation
 	if before != nil && before.generation == u.generation {
-		r.update(func(s *Status) { s.RTT = m.rtt })
+		r.update(func(s *Status) { s.RTT, s.Fresh = m.rtt, now })
 		return
 	}
 	r.c.log.Info("relay connected", logkey.Path, kind.String(), logkey.Addr, u.addr, logkey.RTT, m.rtt)
 	r.update(func(s *Status) {
-		*s = Status{Transport: kind, Addr: u.addr, RTT: m.rtt, Since: now}
+		*s = Status{Transport: kind, Addr: u.addr, RTT: m.rtt, Since: now, Fresh: now}
 	})
 }
 

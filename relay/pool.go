@@ -99,6 +99,7 @@ type PoolStatus struct {
 	Transport     Transport
 	RTT           time.Duration // of the session, or as measured without one; 0: not known
 	Since         time.Time     // of the session, or of its loss; zero: there was none
+	Fresh         time.Time     // when its way last changed: what was sent just before may be lost
 	Err           error         // why there is no session though one is wanted
 }
 

@@ -68,7 +68,7 @@ func (p *Pool) Status() []PoolStatus {
 		if c := m.client.Load(); c != nil {
 			st := c.Status()
 			s.Connected, s.Suspect, s.Draining = st.Transport != NoTransport, st.Suspect, st.Draining
-			s.Transport, s.Since, s.Err = st.Transport, st.Since, st.Err
+			s.Transport, s.Since, s.Fresh, s.Err = st.Transport, st.Since, st.Fresh, st.Err
 			if st.RTT != 0 {
 				s.RTT = st.RTT
 			}
