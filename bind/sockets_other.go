@@ -1,0 +1,23 @@
+//go:build !linux
+
+package bind
+
+import (
+	"errors"
+	"net"
+)
+
+const batchSize = 1
+
+func newCarrier(c *net.UDPConn, _ bool) carrier {
+	_ = c.SetReadBuffer(extraBuffer) // less is slower, not wrong
+	_ = c.SetWriteBuffer(extraBuffer)
+	return &plain{conn: c}
+}
+
+func setMark(_ *net.UDPConn, mark uint32) error {
+	if mark == 0 {
+		return nil
+	}
+	return errors.ErrUnsupported
+}

@@ -1,0 +1,206 @@
+package bind
+
+import (
+	"encoding/binary"
+	"net/netip"
+	"os"
+	"syscall"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+	"golang.zx2c4.com/wireguard/conn"
+)
+
+const (
+	joinedMessages = 16       // read by one call where the kernel joins datagrams
+	joinedSize     = 64 << 10 // bytes, more than a message can have
+)
+
+// inbox reads a socket.
+//
+// Where the kernel joins datagrams a message needs room for the largest, so
+// few of them are read into buffers of the inbox, and dealt out into the
+// caller's; what these have no room for waits for the next call. Elsewhere
+// each of the caller's buffers takes a datagram from the kernel.
+type inbox struct {
+	raw   syscall.RawConn
+	hdrs  []unix.Mmsghdr
+	iovs  []unix.Iovec
+	names []unix.RawSockaddrInet6
+	tells []groTell // nil: the kernel does not join
+	room  []byte    // joinedMessages buffers
+
+	next, got int // messages not dealt out yet
+	taken     int // bytes dealt out of the next one
+
+	call  func(fd uintptr) bool // made once
+	want  int
+	n     int
+	errno syscall.Errno
+
+	known sources
+}
+
+// groTell is the control message that says how long the datagrams in a message are.
+type groTell struct {
+	hdr  unix.Cmsghdr
+	size int32
+	_    [12]byte // its padding, and room to spare
+}
+
+func newInbox(raw syscall.RawConn, joins bool) *inbox {
+	in := &inbox{raw: raw}
+	n := batchSize
+	if joins {
+		n = joinedMessages
+		in.tells, in.room = make([]groTell, n), make([]byte, n*joinedSize)
+	}
+	in.hdrs, in.iovs, in.names = make([]unix.Mmsghdr, n), make([]unix.Iovec, n), make([]unix.RawSockaddrInet6, n)
+	for i := range in.hdrs {
+		h := &in.hdrs[i].Hdr
+		h.Iov, h.Name = &in.iovs[i], (*byte)(unsafe.Pointer(&in.names[i]))
+		h.SetIovlen(1)
+		if joins {
+			in.iovs[i].Base = &in.room[i*joinedSize]
+			in.iovs[i].SetLen(joinedSize)
+			h.Control = (*byte)(unsafe.Pointer(&in.tells[i]))
+		}
+	}
+	in.call = func(fd uintptr) bool {
+		n, _, errno := unix.Syscall6(unix.SYS_RECVMMSG, fd, uintptr(unsafe.Pointer(&in.hdrs[0])), uintptr(in.want), unix.MSG_DONTWAIT, 0, 0)
+		in.n, in.errno = int(n), errno
+		return errno != unix.EAGAIN
+	}
+	return in
+}
+
+func (b *batched) receive(bufs [][]byte, sizes []int, eps []conn.Endpoint) (int, error) {
+	in := b.in
+	if in.tells == nil {
+		return in.direct(bufs, sizes, eps)
+	}
+	for {
+		if n := in.deal(bufs, sizes, eps); n > 0 {
+			return n, nil
+		}
+		in.next, in.got, in.taken = 0, 0, 0
+		n, err := in.read(joinedMessages)
+		if err != nil {
+			return 0, err
+		}
+		in.got = n
+	}
+}
+
+// direct reads into the caller's buffers.
+func (in *inbox) direct(bufs [][]byte, sizes []int, eps []conn.Endpoint) (int, error) {
+	want := min(len(bufs), len(in.hdrs))
+	for i := range want {
+		in.iovs[i].Base = unsafe.SliceData(bufs[i])
+		in.iovs[i].SetLen(len(bufs[i]))
+	}
+	n, err := in.read(want)
+	if err != nil {
+		return 0, err
+	}
+	for i := range n {
+		from, h := addrOf(&in.names[i]), &in.hdrs[i]
+		if sizes[i] = int(h.Len); !from.IsValid() || h.Hdr.Flags&unix.MSG_TRUNC != 0 {
+			sizes[i] = 0
+		}
+		eps[i] = in.known.endpoint(from)
+	}
+	return n, nil
+}
+
+// read waits for messages and returns how many came.
+func (in *inbox) read(want int) (int, error) {
+	for i := range want {
+		h := &in.hdrs[i].Hdr
+		h.Namelen, h.Flags = unix.SizeofSockaddrInet6, 0
+		if in.tells != nil {
+			h.SetControllen(int(unsafe.Sizeof(groTell{})))
+		}
+	}
+	in.want = want
+	for {
+		if err := in.raw.Read(in.call); err != nil {
+			return 0, err
+		}
+		switch in.errno {
+		case 0:
+			return in.n, nil
+		case unix.EINTR:
+			continue
+		}
+		return 0, os.NewSyscallError("recvmmsg", in.errno)
+	}
+}
+
+// deal gives out what was read, as much as there are buffers for, and returns
+// the number of datagrams.
+func (in *inbox) deal(bufs [][]byte, sizes []int, eps []conn.Endpoint) (n int) {
+	for in.next < in.got && n < len(bufs) {
+		i := in.next
+		from, length := addrOf(&in.names[i]), int(in.hdrs[i].Len)
+		if !from.IsValid() { // of no family we know
+			in.next++
+			continue
+		}
+		at := i * joinedSize
+		k, taken := split(in.room[at+in.taken:at+length], in.size(i), bufs[n:], sizes[n:])
+		ep := in.known.endpoint(from)
+		for end := n + k; n < end; n++ {
+			eps[n] = ep
+		}
+		if in.taken += taken; in.taken == length {
+			in.next, in.taken = in.next+1, 0
+		}
+	}
+	return n
+}
+
+// size returns how long the datagrams in a message are, 0 where it is one.
+func (in *inbox) size(i int) int {
+	t, h := &in.tells[i], &in.hdrs[i].Hdr
+	if int(h.Controllen) < unix.CmsgLen(4) || t.hdr.Level != unix.IPPROTO_UDP || t.hdr.Type != unix.UDP_GRO {
+		return 0
+	}
+	return int(t.size)
+}
+
+// split copies a message's datagrams, of size bytes each and the last perhaps
+// less, into one buffer each, as far as these go. It returns how many, and how
+// many of the message's bytes they are. A size that cannot be means that the
+// message is one datagram. A datagram that is longer than its buffer has size
+// 0 there, like one without a content.
+func split(message []byte, size int, bufs [][]byte, sizes []int) (n, taken int) {
+	if size <= 0 || size > len(message) {
+		size = len(message)
+	}
+	for n < len(bufs) && (taken < len(message) || n == 0) {
+		one := message[taken:min(taken+size, len(message))]
+		if sizes[n] = len(one); len(one) > len(bufs[n]) {
+			sizes[n] = 0
+		} else {
+			copy(bufs[n], one)
+		}
+		taken += len(one)
+		n++
+	}
+	return n, taken
+}
+
+// addrOf reads a source address. Its zone is not told: nothing is sent to
+// addresses that need one.
+func addrOf(name *unix.RawSockaddrInet6) netip.AddrPort {
+	port := binary.BigEndian.Uint16((*[2]byte)(unsafe.Pointer(&name.Port))[:])
+	switch name.Family {
+	case unix.AF_INET:
+		v4 := (*unix.RawSockaddrInet4)(unsafe.Pointer(name))
+		return netip.AddrPortFrom(netip.AddrFrom4(v4.Addr), port)
+	case unix.AF_INET6:
+		return netip.AddrPortFrom(netip.AddrFrom16(name.Addr).Unmap(), port)
+	}
+	return netip.AddrPort{}
+}
