@@ -32,6 +32,8 @@ type Endpoint struct {
 	relayed atomic.Pointer[[]*relayEndpoint] // one for each relay it was heard on
 
 	confirms atomic.Pointer[handshake] // whose first packets are to be kept
+	heardAt  atomic.Int64              // when a packet of the peer last came, by any way
+	unsure   atomic.Int64              // until then its paths are in doubt
 	fresh    atomic.Pointer[way]       // that what was swallowed is to be sent over; nil: nothing new
 	recall   recall                    // of what a dead path may have swallowed
 

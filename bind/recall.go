@@ -17,6 +17,11 @@ const (
 	recallPackets = 24
 	recallBatch   = 4 // larger batches are bulk: there is more where they came from
 	recallSize    = 2048
+
+	// A peer that is heard again after such a silence, while its paths are in
+	// doubt or were not long ago, gets what it may have missed, too.
+	backAfter = 300 * time.Millisecond
+	unsureFor = 10 * time.Second
 )
 
 // recall holds copies; its zero value is empty. While a peer answers it holds

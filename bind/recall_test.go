@@ -83,3 +83,36 @@ func TestRecallOverRoutes(t *testing.T) {
 		t.Errorf("%d recalled in all", n)
 	}
 }
+
+// TestRecallWhenHeardAgain: a peer whose path was in doubt and that is heard
+// after a silence gets what it may have missed; one that was merely slow does not.
+func TestRecallWhenHeardAgain(t *testing.T) {
+	relays, socket := &fakeRelays{}, &fakeSocket{}
+	b := opened(t, socket, Config{Relays: relays})
+	b.epoch = b.epoch.Add(-time.Minute)
+	peer := newPeer()
+	path := netip.MustParseAddrPort("192.0.2.1:1")
+	setPath(b, peer, path)
+	hear := func() { sorted(b, frame(3, peer, transport(2))) }
+	send := func() { b.Send([][]byte{transport(1)}, peerEndpoint(t, b, peer)) }
+	send()
+	socket.take()
+	hear()
+	if got := socket.take(); len(got) != 0 {
+		t.Errorf("%d packets again to a peer that was slow", len(got))
+	}
+	b.SetRoute(peer, Route{Path: path, Spare: relaypath.Addr(3), Both: true})
+	relays.take()
+	b.epoch = b.epoch.Add(-2 * backAfter) // silence
+	send()
+	socket.take()
+	relays.take()
+	hear()
+	if direct, relayed := len(socket.take()), len(relays.take()); direct == 0 || relayed == 0 {
+		t.Errorf("%d and %d packets again to a peer that is back", direct, relayed)
+	}
+	hear()
+	if direct, relayed := len(socket.take()), len(relays.take()); direct+relayed != 0 {
+		t.Errorf("%d and %d packets again without a silence", direct, relayed)
+	}
+}

@@ -303,6 +303,9 @@ func (a *account) heard() {
 
 func (a *account) note(e *Endpoint) {
 	e.rxBytes.Add(uint64(a.size))
+	if before := e.heardAt.Swap(a.now); a.now-before > int64(backAfter) && a.now < e.unsure.Load() {
+		a.bind.recallBack(e)
+	}
 	path, from := e.route.Load().pathAddr(), a.from.addr
 	if v := a.from.via; v != nil {
 		e.relay.Store(uint32(v.relay))

@@ -160,6 +160,19 @@ func (b *Bind) Recall(relay uint16) {
 	}
 }
 
+// recallBack sends what is kept over the route of now: the peer, long silent,
+// is heard again.
+func (b *Bind) recallBack(e *Endpoint) {
+	r := e.route.Load()
+	if r == nil {
+		return
+	}
+	b.recallOver(e, r.path)
+	if r.both {
+		b.recallOver(e, r.spare)
+	}
+}
+
 // recallOver sends what is kept by one way; nil is none.
 func (b *Bind) recallOver(e *Endpoint, w *way) {
 	if w == nil {
@@ -218,6 +231,9 @@ func (b *Bind) moveLocked(e *Endpoint, r *route) (msg *handshake, ways []*way) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	old := e.route.Swap(r)
+	if old != nil && (r == nil || old.path.addr != r.path.addr || r.both) {
+		e.unsure.Store(b.since() + int64(unsureFor))
+	}
 	switch {
 	case r == nil:
 		e.fresh.Store(nil)
