@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"nexd/controlapi"
+	"nexd/internal/opsport/opsporttest"
 	"nexd/key"
 )
 
@@ -252,6 +253,8 @@ func TestHealthAndMetrics(t *testing.T) {
 			return strings.Contains(text, want)
 		})
 	}
+	opsporttest.Lint(t, text)
+	opsporttest.Documented(t, text)
 	for _, leak := range []string{"secretname", "stranger", a.Device.ID, "100.64."} {
 		if strings.Contains(text, leak) {
 			t.Errorf("metrics: %s is in them", leak)

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"nexd/controlapi"
@@ -44,6 +45,29 @@ http {
   }
 }
 `
+
+// What docs/operate.md tells operators to write is what is tried below.
+func TestTheManualsNginxIsTheTestedOne(t *testing.T) {
+	page, err := os.ReadFile("../docs/operate.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rest, _ := strings.Cut(string(page), "```nginx\n")
+	block, _, _ := strings.Cut(rest, "```")
+	lines := 0
+	for line := range strings.Lines(block) {
+		line = strings.TrimSpace(line)
+		if strings.HasPrefix(line, "proxy_pass ") || strings.HasPrefix(line, "location ") || len(line) < 2 {
+			continue
+		}
+		if lines++; !strings.Contains(nginxConf, line) {
+			t.Errorf("%s is not tried", line)
+		}
+	}
+	if lines != 4 {
+		t.Errorf("%d lines found in the manual", lines)
+	}
+}
 
 // The relay's WebSocket, the list of relays, homes and signals work behind nginx
 // under a path, whether nginx takes the path off or passes it on.

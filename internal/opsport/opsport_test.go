@@ -18,7 +18,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 func TestPort(t *testing.T) {
 	var ready atomic.Bool
-	things := prometheus.NewGauge(prometheus.GaugeOpts{Name: "nexd_things", Help: "Things."})
+	things := prometheus.NewGauge(prometheus.GaugeOpts{Name: "things", Help: "Things."})
 	p, err := opsport.Listen("127.0.0.1:0", opsport.Config{
 		Readiness: func() opsport.Readiness {
 			if ready.Load() {
@@ -47,7 +47,7 @@ func TestPort(t *testing.T) {
 	if code, body := opsporttest.Get(t, addr, "/readyz"); code != http.StatusOK || json.Unmarshal([]byte(body), &r) != nil || !r.Ready || r.Reasons == nil {
 		t.Errorf("readyz: %d %s", code, body)
 	}
-	opsporttest.Metrics(t, addr, "nexd_things 0", "go_goroutines ")
+	opsporttest.Metrics(t, addr, "things 0", "go_goroutines ")
 	if code, _ := opsporttest.Get(t, addr, "/debug/pprof/"); code != http.StatusNotFound {
 		t.Errorf("an unknown path: %d", code)
 	}

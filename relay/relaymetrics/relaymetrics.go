@@ -53,9 +53,30 @@ func (c collector) Collect(out chan<- prometheus.Metric) {
 	opsport.Counter(out, replaced, st.Replaced)
 	opsport.Counter(out, challenges, st.Challenges)
 	for why, n := range st.Refused {
-		opsport.Counter(out, refused, n, why.String())
+		opsport.Counter(out, refused, n, word(why))
 	}
 	for why, n := range st.Dropped {
 		opsport.Counter(out, dropped, n, why.String())
 	}
+}
+
+// word is a refusal as a label: its own text is a sentence for people.
+func word(why relay.Refusal) string {
+	switch why {
+	case relay.RefusedCredential:
+		return "credential"
+	case relay.RefusedExpired:
+		return "expired"
+	case relay.RefusedProof:
+		return "proof"
+	case relay.RefusedStale:
+		return "stale"
+	case relay.RefusedFull:
+		return "full"
+	case relay.RefusedDraining:
+		return "draining"
+	case relay.RefusedFuture:
+		return "future"
+	}
+	return "other"
 }

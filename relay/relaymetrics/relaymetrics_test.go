@@ -41,7 +41,7 @@ func TestEachCountHasItsName(t *testing.T) {
 	want := map[string]float64{
 		"sessions udp": 1, "sessions tls": 2, "networks": 3, "packets_total udp": 4, "packets_total tls": 5, "bytes_total udp": 6, "bytes_total tls": 7,
 		"challenges_total": 8, "admitted_total": 9, "moved_total": 10, "replaced_total": 11,
-		"refused_total " + relay.RefusedDraining.String(): 12, "dropped_total queue": 13,
+		"refused_total draining": 12, "dropped_total queue": 13,
 	}
 	for name, n := range want {
 		if got[name] != n {
@@ -50,5 +50,32 @@ func TestEachCountHasItsName(t *testing.T) {
 	}
 	if len(got) != len(want) {
 		t.Errorf("%d counts, want %d: %v", len(got), len(want), got)
+	}
+}
+
+// A label is one word, and each reason has its own.
+func TestReasonsAreWords(t *testing.T) {
+	all := map[relay.Refusal]uint64{}
+	for why := relay.RefusedCredential; why <= relay.RefusedFuture; why++ {
+		all[why] = 1
+	}
+	registry := prometheus.NewPedanticRegistry() // refuses two of one name and label
+	registry.MustRegister(relaymetrics.New(func() relay.Stats { return relay.Stats{Refused: all} }))
+	families, err := registry.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range families {
+		if f.GetName() != "nexd_relay_refused_total" {
+			continue
+		}
+		if len(f.Metric) != len(all) {
+			t.Errorf("%d reasons, want %d", len(f.Metric), len(all))
+		}
+		for _, m := range f.Metric {
+			if v := m.Label[0].GetValue(); v == "" || v == "other" || strings.ContainsAny(v, " (") {
+				t.Errorf("the label is %q", v)
+			}
+		}
 	}
 }

@@ -4,6 +4,9 @@ package opsporttest
 import (
 	"io"
 	"net/http"
+	"os"
+	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -27,7 +30,7 @@ func Get(t testing.TB, addr, path string) (code int, body string) {
 	return resp.StatusCode, string(b)
 }
 
-// Metrics reads /metrics at addr and holds it to [Lint].
+// Metrics reads /metrics at addr and holds it to [Lint] and [Documented].
 func Metrics(t testing.TB, addr string, want ...string) {
 	t.Helper()
 	code, body := Get(t, addr, "/metrics")
@@ -35,6 +38,7 @@ func Metrics(t testing.TB, addr string, want ...string) {
 		t.Fatalf("metrics: %d %s", code, body)
 	}
 	Lint(t, body, want...)
+	Documented(t, body)
 }
 
 // Lint holds metrics to Prometheus' customs, and looks for lines that begin so.
@@ -53,5 +57,37 @@ func Lint(t testing.TB, body string, want ...string) {
 		if !strings.Contains("\n"+body, "\n"+line) {
 			t.Errorf("metrics lack %q:\n%s", line, body)
 		}
+	}
+}
+
+var ours = regexp.MustCompile(`(?m)^# TYPE (nexd_\w+) `)
+
+// Documented holds the names of our metrics to docs/operate.md, which lists them.
+func Documented(t testing.TB, metrics string) {
+	t.Helper()
+	page, err := readUp(filepath.Join("docs", "operate.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, m := range ours.FindAllStringSubmatch(metrics, -1) {
+		if !strings.Contains(page, "`"+m[1]+"`") {
+			t.Errorf("docs/operate.md does not say what %s is", m[1])
+		}
+	}
+}
+
+// readUp reads a file of this module from wherever in it the test runs.
+func readUp(name string) (string, error) {
+	dir, err := os.Getwd()
+	if err != nil {
+		return "", err
+	}
+	for {
+		b, err := os.ReadFile(filepath.Join(dir, name))
+		if above := filepath.Dir(dir); err != nil && above != dir {
+			dir = above
+			continue
+		}
+		return string(b), err
 	}
 }
