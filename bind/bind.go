@@ -87,7 +87,7 @@ type Bind struct {
 
 // New makes a Bind; the device opens it.
 func New(cfg Config) *Bind {
-	return newBind(cfg, conn.NewStdNetBind())
+	return newBind(cfg, newSockets())
 }
 
 func newBind(cfg Config, inner conn.Bind) *Bind {

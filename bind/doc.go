@@ -1,8 +1,9 @@
 // Package bind is the node's one UDP socket: WireGuard, STUN and the relays'
 // clients share it, so that a NAT's mapping learnt by one is everybody's.
 //
-// A [Bind] stands between wireguard-go's device and wireguard-go's own batched
-// socket (conn.StdNetBind: recvmmsg, sendmmsg, UDP GSO and GRO stay):
+// A [Bind] stands between wireguard-go's device and a pair of sockets, one for
+// IPv4 and one for IPv6 (sockets.go: many packets a system call, where there is
+// recvmmsg, sendmmsg, UDP GSO and GRO):
 //
 //	                      WireGuard's device
 //	       Send ▼                                  ▲ ReceiveFuncs
@@ -54,5 +55,5 @@
 // packet it is that came through a relay is the relay's word.
 //
 // Reading order: [Bind], [Endpoint], [Route], [Bind.Send], repeat.go,
-// receive.go, [Relays], [Bind.AddSocket], [Activity], [Stats].
+// receive.go, [Relays], [Bind.AddSocket], [Activity], [Stats], sockets.go.
 package bind

@@ -201,7 +201,7 @@ func (b *Bind) write(bufs [][]byte, to *conn.StdNetEndpoint) error {
 		err = noGSO.RetryErr
 	}
 	if err != nil && !b.open.Load() {
-		return net.ErrClosed // the inner socket calls it EAFNOSUPPORT
+		return net.ErrClosed // whatever the inner socket calls it
 	}
 	return err
 }
