@@ -23,6 +23,7 @@
 //   - machine: one peer. It does no I/O: (event, now) → actions.
 //   - offer: what peers tell each other; its byte table stands at its codec.
 //   - stunClient: server-reflexive addresses and the kind of NAT, without I/O too.
+//   - prober: ports of hard NATs, guessed where both sides allow it.
 //   - secrets: the keys of a pair and the hint that finds them.
 //
 // What is foreign stays bounded: every queue, table and rate has its number next

@@ -50,6 +50,7 @@ type prober struct {
 
 	proposed   *peer // the answer to our proposal is awaited; nil: none is
 	proposedAt time.Time
+	insisted   bool // it was made a second time
 
 	// The round; peer nil: there is none.
 	peer    *peer
@@ -102,17 +103,32 @@ func (a *Agent) mayGuess(p *peer, now time.Time) bool {
 // propose asks p for a round of guesses, if ours is the hard side. The ordinary
 // round just failed.
 func (a *Agent) propose(p *peer, now time.Time) {
-	if a.nat.Kind != NATHard || !easy(p.nat) || !a.mayGuess(p, now) ||
-		a.hard.proposed != nil && within(a.hard.proposedAt, now, replyWait) {
+	if a.nat.Kind != NATHard || !easy(p.nat) || !a.mayGuess(p, now) || a.hard.proposed != nil {
 		return
 	}
-	a.hard.proposed, a.hard.proposedAt = p, now
+	a.hard.proposed, a.hard.proposedAt, a.hard.insisted = p, now, false
 	a.sendOffer(p, outgoing{guesses: true})
+}
+
+// insist makes a proposal that was not answered once more: packets get lost.
+func (a *Agent) insist(now time.Time) {
+	h := a.hard
+	if h.proposed == nil || within(h.proposedAt, now, replyWait) {
+		return
+	}
+	if h.insisted || !a.mayGuess(h.proposed, now) {
+		h.proposed = nil
+		return
+	}
+	h.proposedAt, h.insisted = now, true
+	a.sendOffer(h.proposed, outgoing{guesses: true})
 }
 
 // handleHard takes an offer about a round of guesses.
 func (a *Agent) handleHard(p *peer, o *offer, now time.Time) {
 	switch {
+	case o.WantReply && a.hard.peer == p && a.hard.guesser != nil: // our answer was lost
+		a.sendOffer(p, outgoing{reply: true, guesses: true, delay: max(a.hard.began.Add(hardDelay).Sub(now), 0)})
 	case o.WantReply:
 		ip, ok := hardAddr(o.Candidates)
 		if !ok || a.net.near(ip) || o.NAT != natCode(NATHard) || !easy(natCode(a.nat.Kind)) || !a.mayGuess(p, now) {
@@ -151,6 +167,7 @@ func (a *Agent) endRound() {
 // advanceHard does what is due of the measurement and of the round.
 func (a *Agent) advanceHard(now time.Time) {
 	a.advanceGauge(now)
+	a.insist(now)
 	p := a.hard.peer
 	if p == nil {
 		return
@@ -181,6 +198,9 @@ func (a *Agent) nextHard() time.Time {
 		if !t.IsZero() && (next.IsZero() || t.Before(next)) {
 			next = t
 		}
+	}
+	if a.hard.proposed != nil {
+		sooner(a.hard.proposedAt.Add(replyWait + time.Millisecond))
 	}
 	if a.hard.peer != nil {
 		sooner(a.hard.began.Add(holesFor))

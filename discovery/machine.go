@@ -149,6 +149,8 @@ const (
 	otherRelayPing = 5 * time.Second  // another relay of a relayed peer in use
 	otherFor       = 5 * time.Minute  // without an answer another path is no longer asked
 	silence        = 350 * time.Millisecond
+	lull           = 600 * time.Millisecond // data stopped coming, and nothing was sent: checked after
+	stopped        = 3 * time.Second        // as long as it flowed so lately
 	minRTO         = 200 * time.Millisecond
 	maxMisses      = 5
 	trustData      = 10 * time.Second // data counts as life this long after an answer

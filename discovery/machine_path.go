@@ -199,7 +199,8 @@ func (m *machine) keep(now time.Time) {
 		return
 	}
 	pause := now.Sub(latest(m.best.asked, m.best.pong))
-	unheard := m.sent.After(heard) && now.Sub(heard) >= silence && pause >= silence
+	unheard := m.sent.After(heard) && now.Sub(heard) >= silence && pause >= silence ||
+		within(use, now, stopped) && now.Sub(heard) >= lull && pause >= lull
 	if m.best.relay != nil {
 		switch {
 		case unheard, within(use, now, activeFor) && pause >= activePing:

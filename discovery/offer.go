@@ -63,10 +63,14 @@ var errOffer = errors.New("malformed offer")
 func (o *offer) appendTo(b []byte) []byte {
 	at := len(b)
 	b = append(b, offerType, 0, o.NAT, 0)
-	for flag, set := range map[byte]bool{flagWantReply: o.WantReply, flagPunchHard: o.PunchHard, flagHardRound: o.HardRound} {
-		if set {
-			b[at+1] |= flag
-		}
+	if o.WantReply {
+		b[at+1] |= flagWantReply
+	}
+	if o.PunchHard {
+		b[at+1] |= flagPunchHard
+	}
+	if o.HardRound {
+		b[at+1] |= flagHardRound
 	}
 	delay := min(max(o.StartDelay.Milliseconds(), 0), 1<<16-1)
 	b = binary.BigEndian.AppendUint16(b, uint16(delay))

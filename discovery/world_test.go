@@ -44,6 +44,9 @@ func inWorld(t *testing.T, f func(t *testing.T, w *world)) {
 		f(t, w)
 		for _, n := range w.nodes {
 			n.stop()
+			if n.punch != nil {
+				n.punch.close()
+			}
 		}
 		time.Sleep(time.Second) // packets in flight
 	})
@@ -74,6 +77,7 @@ type simNode struct {
 	pub     key.Public
 	host    *simnet.Host
 	agent   *Agent
+	punch   *puncher // nil: the ports of hard NATs are not guessed
 	cancel  context.CancelFunc
 	done    chan error
 
@@ -151,6 +155,9 @@ func (n *simNode) start(options ...option) {
 		defer n.mu.Unlock()
 		return n.addrs, nil
 	}
+	if n.punch != nil {
+		n.punch.install(agent)
+	}
 	n.mu.Lock()
 	n.agent = agent
 	n.mu.Unlock()
@@ -193,7 +200,15 @@ func (n *simNode) stop() {
 }
 
 func (n *simNode) Port() uint16                                { return n.host.Addr().Port() }
-func (n *simNode) WriteSTUN(b []byte, to netip.AddrPort) error { return n.host.Send(b, to) }
+func (n *simNode) WriteSTUN(b []byte, to netip.AddrPort) error { return n.write(b, to) }
+
+// write sends from the socket that reaches an address.
+func (n *simNode) write(b []byte, to netip.AddrPort) error {
+	if n.punch != nil {
+		return n.punch.write(b, to)
+	}
+	return n.host.Send(b, to)
+}
 
 func (n *simNode) SetRoute(peer key.Public, path, spare netip.AddrPort, both bool) {
 	n.mu.Lock()
@@ -260,7 +275,7 @@ func (n *simNode) send(peer key.Public, b []byte, to netip.AddrPort) {
 	if r := relaypath.Number(to); r != 0 {
 		n.WriteRelay(r, peer, b)
 	} else if to.IsValid() {
-		n.host.Send(b, to)
+		n.write(b, to)
 	}
 }
 

@@ -199,24 +199,32 @@ func TestHardNATs(t *testing.T) {
 		}
 		defer beat.Close()
 	}
-	for _, p := range counting {
+	for i, p := range counting {
 		if err := Reaches(p.a, p.b, localapi.PathDirect, time.Minute); err != nil {
 			t.Errorf("a NAT that counts: %v", err)
+		} else {
+			t.Logf("counting %d: direct after %s", i, time.Since(began))
 		}
 	}
-	t.Logf("NATs that count: direct after %s", time.Since(began))
-	// Of the random ones a round finds all but two in a hundred.
-	if err := Until(time.Minute, func() (err error) {
-		for _, p := range random {
-			if err = Reaches(p.a, p.b, localapi.PathDirect, 0); err == nil {
-				return nil
+	// Of the random ones a round finds all but two in a hundred: one of these at least.
+	found := map[int]bool{}
+	err := Until(30*time.Second, func() (missing error) {
+		for i, p := range random {
+			if found[i] {
+				continue
 			}
+			if err := Reaches(p.a, p.b, localapi.PathDirect, 0); err != nil {
+				missing = err
+				continue
+			}
+			found[i] = true
+			t.Logf("random %d: direct after %s", i, time.Since(began))
 		}
-		return err
-	}); err != nil {
+		return missing
+	})
+	if len(found) == 0 {
 		t.Errorf("random ports: %v", err)
 	}
-	t.Logf("random ports: direct after %s", time.Since(began))
 	for _, p := range alone {
 		if err := Reaches(p.a, p.b, localapi.PathRelay, 0); err != nil {
 			t.Errorf("one side allows it only: %v", err)

@@ -39,6 +39,7 @@ type Net struct {
 	rng   *rand.Rand
 	count int
 	taps  []func(Packet)
+	pass  func(Packet) bool // nil: all
 }
 
 // Packet is a datagram as the internet sees it: between sites, translated.
@@ -71,6 +72,13 @@ func (n *Net) Tap(f func(Packet)) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.taps = append(n.taps, f)
+}
+
+// Filter has only packets pass between sites that f allows. f must not call Net.
+func (n *Net) Filter(f func(Packet) bool) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.pass = f
 }
 
 // Inject puts a packet on the internet with any source.
@@ -173,6 +181,13 @@ func (h *Host) Addr() netip.AddrPort {
 	return h.addr
 }
 
+// Site is where the host is.
+func (h *Host) Site() *Site {
+	h.site.net.mu.Lock()
+	defer h.site.net.mu.Unlock()
+	return h.site
+}
+
 // Move takes the host to another site and address; deliver stays.
 func (h *Host) Move(to *Site, addr string) {
 	n := h.site.net
@@ -229,6 +244,9 @@ func (h *Host) send(b []byte, port uint16, to netip.AddrPort) error {
 func (n *Net) across(p Packet) {
 	for _, f := range n.taps {
 		f(p)
+	}
+	if n.pass != nil && !n.pass(p) {
+		return
 	}
 	if n.loss > 0 && n.rng.Float64() < n.loss {
 		return
