@@ -6,6 +6,7 @@ import (
 	"net"
 	"syscall"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 	"golang.zx2c4.com/wireguard/conn"
@@ -101,8 +102,8 @@ func TestWithoutJoining(t *testing.T) {
 	}
 }
 
-// A raw socket stands for a device that refuses to cut: it gets no messages
-// of several segments, and these are made one.
+// The second message is refused as by a device that cannot cut: what has not
+// left then goes one by one, and nothing is sent twice.
 func TestDeviceThatCannotCut(t *testing.T) {
 	a, b := newSockets().(*sockets), newSockets().(*sockets)
 	receive, to := openPair(t, a, b)
@@ -140,6 +141,39 @@ func TestDeviceThatCannotCut(t *testing.T) {
 	}
 	if err := a.Send(sent[:2], to); err != nil {
 		t.Errorf("later: %v", err)
+	}
+}
+
+func TestCloseEndsABlockedSend(t *testing.T) {
+	s := newSockets().(*sockets)
+	if _, _, err := s.Open(0); err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	b := batchedOf(t, s)
+	o := outboxes.New().(*outbox)
+	full := make(chan struct{}, 1)
+	o.call = func(uintptr) bool {
+		select {
+		case full <- struct{}{}:
+		default:
+		}
+		return false
+	}
+	ended := make(chan error)
+	go func() {
+		_, err := b.sendBatch(o, tagged(100), o.address(local(false, 9).AddrPort, false))
+		ended <- err
+	}()
+	<-full
+	s.Close()
+	select {
+	case err := <-ended:
+		if !errors.Is(err, net.ErrClosed) {
+			t.Errorf("ended with %v", err)
+		}
+	case <-time.After(10 * time.Second):
+		t.Fatal("still blocked")
 	}
 }
 
