@@ -18,7 +18,6 @@ type link struct {
 	a, b   *Member
 	tcp    *Beat
 	trace  *Trace
-	relays bool
 }
 
 // egressPort is the local port at a that leads to b.
@@ -33,14 +32,8 @@ func newLink(w *World, sa, sb *lab.Site) (a, b *Member) {
 // connect opens the connection and waits until it flows over a path of a kind.
 func connect(t *testing.T, w *World, a, b *Member, kind string) *link {
 	t.Helper()
-	l := &link{World: w, t: t, sa: a.At.Site(), sb: b.At.Site(), a: a, b: b, relays: haveRelays(t, a)}
-	if l.relays {
-		for _, m := range []*Member{a, b} {
-			if _, err := m.OnRelay(10 * time.Second); err != nil {
-				t.Fatal(err)
-			}
-		}
-	}
+	l := &link{World: w, t: t, sa: a.At.Site(), sb: b.At.Site(), a: a, b: b}
+	onRelay(t, a, b)
 	begun := time.Now()
 	var err error
 	if l.tcp, err = NewBeat(a, "tcp", egressPort); err != nil {
@@ -93,15 +86,9 @@ func (l *link) lasts(what string, d time.Duration, do, undo func()) {
 	})
 }
 
-// heals does something that only a relay survives, and then undoes it. Without
-// relays it lasts for two seconds.
+// heals does something that only a relay survives, and then undoes it.
 func (l *link) heals(what string, do, undo func()) {
 	l.t.Helper()
-	if !l.relays {
-		l.lasts(what, 2*time.Second, do, undo)
-		l.reaches(localapi.PathDirect)
-		return
-	}
 	l.survives(what, do)
 	l.reaches(localapi.PathRelay)
 	l.survives("the end of: "+what, undo)

@@ -2,14 +2,10 @@ package paths
 
 import (
 	"net/netip"
-	"os/exec"
-	"path/filepath"
-	"strings"
 	"testing"
 	"time"
 
 	"nexd/localapi"
-	"nexd/test/cluster"
 	"nexd/test/lab"
 )
 
@@ -85,15 +81,12 @@ func TestNeighbours(t *testing.T) {
 	members = append(append(members, homes[0][:]...), homes[1][:]...)
 
 	// A NAT that nobody punches through, but its router gives out ports.
-	var asks, easy *Member
-	if hasFlag(t, "--port-mapping") {
-		hard := w.Site(lab.Symmetric, lab.Options{Name: "hard", PortMapping: true})
-		soft := w.Site(lab.PortRestricted, lab.Options{Name: "soft"})
-		asks, easy = join(hard, 1, append(To(7001, "soft1"), "--port-mapping")...), join(soft, 1)
-		members = append(members, asks, easy)
-	}
+	hard := w.Site(lab.Symmetric, lab.Options{Name: "hard", PortMapping: true})
+	soft := w.Site(lab.PortRestricted, lab.Options{Name: "soft"})
+	asks, easy := join(hard, 1, append(To(7001, "soft1"), "--port-mapping")...), join(soft, 1)
+	members = append(members, asks, easy)
 	ready(members...)
-	relayed := haveRelays(t, flat1)
+	onRelay(t, members...)
 
 	t.Run("LAN", func(t *testing.T) {
 		t.Parallel()
@@ -128,9 +121,7 @@ func TestNeighbours(t *testing.T) {
 	})
 	t.Run("a carrier without", func(t *testing.T) {
 		t.Parallel()
-		if relayed {
-			meets(t, homes[1][0], 7001, homes[1][1], localapi.PathRelay)
-		}
+		meets(t, homes[1][0], 7001, homes[1][1], localapi.PathRelay)
 	})
 	t.Run("the same addresses", func(t *testing.T) {
 		t.Parallel()
@@ -141,9 +132,6 @@ func TestNeighbours(t *testing.T) {
 	})
 	t.Run("port mapping", func(t *testing.T) {
 		t.Parallel()
-		if asks == nil {
-			return // said by hasFlag
-		}
 		meets(t, asks, 7001, easy, localapi.PathDirect)
 		if a := at(t, easy, asks); a.Addr() != asks.At.Site().Outside() {
 			t.Errorf("the path leads to %s, want a port of %s", a, asks.At.Site().Outside())
@@ -155,10 +143,6 @@ func TestNeighbours(t *testing.T) {
 // allow it, too.
 func TestHardNATs(t *testing.T) {
 	t.Parallel()
-	const flag = "--punch-hard-nat"
-	if !hasFlag(t, flag) {
-		return
-	}
 	w := New(t)
 	var measure []string // two servers that see what a NAT makes of two destinations
 	for _, s := range w.STUN() {
@@ -168,7 +152,7 @@ func TestHardNATs(t *testing.T) {
 	join := func(hard, easy lab.Kind, alone bool) pair {
 		sa, sb := w.Site(hard, lab.Options{}), w.Site(easy, lab.Options{})
 		Serve(t, sb.Node(1).Host)
-		args := append([]string{flag}, measure...)
+		args := append([]string{"--punch-hard-nat"}, measure...)
 		others := args
 		if alone {
 			others = measure
@@ -184,9 +168,7 @@ func TestHardNATs(t *testing.T) {
 	all := append(append(counting[:2:2], random...), alone...)
 	for _, p := range all {
 		ready(p.a, p.b)
-	}
-	if !haveRelays(t, all[0].a) {
-		return // the pairs cannot even begin
+		onRelay(t, p.a, p.b)
 	}
 	began := time.Now()
 	for _, p := range all {
@@ -230,18 +212,4 @@ func TestHardNATs(t *testing.T) {
 			t.Errorf("one side allows it only: %v", err)
 		}
 	}
-}
-
-// hasFlag reports whether the proxy knows a flag.
-func hasFlag(t *testing.T, flag string) bool {
-	t.Helper()
-	out, err := exec.Command(filepath.Join(cluster.Binaries(t), "nexd"), "proxy", "--help").CombinedOutput()
-	if err != nil {
-		t.Fatalf("%v\n%s", err, out)
-	}
-	if !strings.Contains(string(out), flag) {
-		t.Logf("no flag %s: what needs it is not asked for", flag)
-		return false
-	}
-	return true
 }

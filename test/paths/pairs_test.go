@@ -43,7 +43,7 @@ func TestPairs(t *testing.T) {
 		left = append(left, w.Join(s.Node(1), rules...))
 	}
 	ready(append(left, right...)...)
-	relayed := haveRelays(t, left[0])
+	onRelay(t, append(left, right...)...)
 
 	var pairs, data, direct, byRelay atomic.Int32
 	var g errgroup.Group
@@ -54,8 +54,6 @@ func TestPairs(t *testing.T) {
 			want := localapi.PathRelay
 			if lab.Punchable(kinds[i], kinds[j]) {
 				want = localapi.PathDirect
-			} else if !relayed {
-				continue
 			}
 			g.Go(func() error {
 				pairs.Add(1)

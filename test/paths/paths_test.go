@@ -3,7 +3,6 @@ package paths
 import (
 	"flag"
 	"os"
-	"sync"
 	"testing"
 	"time"
 
@@ -28,21 +27,12 @@ func ready(members ...*Member) {
 	}
 }
 
-// relays reports whether the programs have relays at all.
-var relays = struct {
-	once sync.Once
-	yes  bool
-}{}
-
-// haveRelays asks a member that is ready whether it connects to a relay.
-func haveRelays(t *testing.T, m *Member) bool {
+// onRelay wants members that are ready to have a session with a relay.
+func onRelay(t *testing.T, members ...*Member) {
 	t.Helper()
-	relays.once.Do(func() {
-		_, err := m.OnRelay(3 * time.Second)
-		relays.yes = err == nil
-		if err != nil {
-			t.Logf("no relays: what needs one is not asked for: %v", err)
+	for _, m := range members {
+		if _, err := m.OnRelay(10 * time.Second); err != nil {
+			t.Fatal(err)
 		}
-	})
-	return relays.yes
+	}
 }

@@ -2,9 +2,6 @@ package paths
 
 import (
 	"errors"
-	"os/exec"
-	"path/filepath"
-	"strings"
 	"testing"
 	"time"
 
@@ -13,24 +10,10 @@ import (
 	"nexd/test/lab"
 )
 
-// standAlone reports whether there is a relay apart from the service.
-func standAlone(t *testing.T) bool {
-	t.Helper()
-	out, err := exec.Command(filepath.Join(cluster.Binaries(t), "nexd"), "relay", "--help").CombinedOutput()
-	if err != nil || !strings.Contains(string(out), "--reg-key") {
-		t.Log("no nexd relay: what needs it is not asked for")
-		return false
-	}
-	return true
-}
-
 // A relayed connection lives through the death of the relay it uses, of all
 // relays for a while, and of the service.
 func TestRelaysDie(t *testing.T) {
 	t.Parallel()
-	if !standAlone(t) {
-		return
-	}
 	w := New(t)
 	// The service's own relay is far: homes are the near ones.
 	var relays []*cluster.Relay
@@ -73,9 +56,6 @@ func TestServiceRelayRestarts(t *testing.T) {
 	w := New(t)
 	a, b := newLink(w, w.Site(lab.UDPBlocked, lab.Options{}), w.Site(lab.Symmetric, lab.Options{}))
 	ready(a, b)
-	if !haveRelays(t, a) {
-		return
-	}
 	l := connect(t, w, a, b, localapi.PathRelay)
 	l.lasts("the service is restarted", time.Second, w.Service.Kill, w.Service.Start)
 	l.reaches(localapi.PathRelay)
@@ -88,9 +68,6 @@ func TestServiceRelayRestarts(t *testing.T) {
 // offer goes on as soon as one of the two is back.
 func TestRelayWithoutService(t *testing.T) {
 	t.Parallel()
-	if !standAlone(t) {
-		return
-	}
 	w := New(t)
 	relay := w.Relay(w.Site(lab.Public, lab.Options{Name: "near"}))
 	w.Home.Latency(15*time.Millisecond, 0, 0)
