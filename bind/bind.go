@@ -9,7 +9,6 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"time"
 
 	"golang.zx2c4.com/wireguard/conn"
@@ -21,9 +20,6 @@ import (
 // endpointPrefix begins the text of a peer's [Endpoint]; the key in
 // hexadecimal follows.
 const endpointPrefix = "peer:"
-
-// openTries bounds the search for a port that is free for IPv4 and IPv6.
-const openTries = 16
 
 var _ conn.Bind = (*Bind)(nil)
 
@@ -145,9 +141,9 @@ func (b *Bind) Open(port uint16) ([]conn.ReceiveFunc, uint16, error) {
 	if port == 0 {
 		port = b.remembered()
 	}
-	inner, actual, err := b.listen(port)
+	inner, actual, err := b.inner.Open(port)
 	if err != nil {
-		return nil, 0, err
+		return nil, 0, portError(port, err)
 	}
 	b.stop = make(chan struct{})
 	fns := make([]conn.ReceiveFunc, 0, len(inner)+1)
@@ -175,34 +171,6 @@ func (b *Bind) remembered() uint16 {
 	b.mu.RLock()
 	defer b.mu.RUnlock()
 	return b.wanted
-}
-
-// listen opens the inner socket. On a host without IPv6 it reports port 0
-// whatever it took, so there a port is chosen first.
-func (b *Bind) listen(port uint16) ([]conn.ReceiveFunc, uint16, error) {
-	fns, actual, err := b.inner.Open(port)
-	if err != nil {
-		return nil, 0, portError(port, err)
-	}
-	if actual != 0 {
-		return fns, actual, nil
-	}
-	if port != 0 {
-		return fns, port, nil
-	}
-	b.inner.Close()
-	for range openTries {
-		if port, err = freePort(); err != nil {
-			break
-		}
-		if fns, _, err = b.inner.Open(port); err == nil {
-			return fns, port, nil
-		}
-		if !errors.Is(err, syscall.EADDRINUSE) {
-			break
-		}
-	}
-	return nil, 0, portError(0, err)
 }
 
 // Close closes the socket and all extra ones, and ends repeats: blocked

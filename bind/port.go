@@ -3,7 +3,6 @@ package bind
 import (
 	"errors"
 	"fmt"
-	"net"
 	"syscall"
 )
 
@@ -30,13 +29,3 @@ func (e *PortError) Error() string {
 func (e *PortError) Unwrap() error { return e.Err }
 
 func portError(port uint16, err error) error { return &PortError{Port: port, Err: err} }
-
-// freePort asks the system for a UDP port nobody has just now.
-func freePort() (uint16, error) {
-	c, err := net.ListenUDP("udp4", nil)
-	if err != nil {
-		return 0, err
-	}
-	defer c.Close()
-	return c.LocalAddr().(*net.UDPAddr).AddrPort().Port(), nil
-}

@@ -151,9 +151,8 @@ func (b *Bind) sendDirect(bufs [][]byte, size int, to *conn.StdNetEndpoint, w *w
 	return true, nil
 }
 
-// transmit writes to the socket, twice where a second try can help: without
-// the cached source address when the host may have lost it, and packet by
-// packet when the system refuses them as a batch. w may be nil.
+// transmit writes to the socket; packet by packet, when the system refuses
+// them as a batch. w may be nil.
 func (b *Bind) transmit(bufs [][]byte, to *conn.StdNetEndpoint, w *way) error {
 	if w != nil && len(bufs) > 1 && w.single.Load() {
 		return b.transmitEach(bufs, to)
@@ -161,12 +160,6 @@ func (b *Bind) transmit(bufs [][]byte, to *conn.StdNetEndpoint, w *way) error {
 	err := b.write(bufs, to)
 	if err == nil {
 		return nil
-	}
-	if sourceMayBeGone(err) && to.SrcIP().IsValid() {
-		to = &conn.StdNetEndpoint{AddrPort: to.AddrPort}
-		if err = b.write(bufs, to); err == nil {
-			return nil
-		}
 	}
 	if len(bufs) > 1 && (errors.Is(err, syscall.EINVAL) || errors.Is(err, syscall.EMSGSIZE)) {
 		if err = b.transmitEach(bufs, to); err == nil && w != nil {
@@ -219,17 +212,6 @@ func (b *Bind) settle(err error, packets int) error {
 		b.log.Debug("packets not sent; further ones are only counted", logkey.Err, err)
 	}
 	return nil
-}
-
-// sourceMayBeGone reports errors that a source address which the host no
-// longer has may cause.
-func sourceMayBeGone(err error) bool {
-	for _, errno := range []syscall.Errno{syscall.EINVAL, syscall.EADDRNOTAVAIL, syscall.ENETUNREACH, syscall.EHOSTUNREACH} {
-		if errors.Is(err, errno) {
-			return true
-		}
-	}
-	return false
 }
 
 // total is the size of packets in bytes.

@@ -259,49 +259,6 @@ func TestReopenKeepsPortAndPaths(t *testing.T) {
 	next(t, in)
 }
 
-func TestCachedSourceThatIsGone(t *testing.T) {
-	a, b := New(Config{}), New(Config{})
-	reading(t, a)
-	in := reading(t, b)
-	plain, _ := a.ParseEndpoint(loopback(b, false).String())
-	a.Send([][]byte{transport(1)}, plain)
-	sticky := next(t, in).from.(*conn.StdNetEndpoint)
-	if !sticky.SrcIP().IsValid() {
-		t.Skip("no cached sources on this system")
-	}
-	f := &fakeSocket{onSend: func(_ [][]byte, ep *conn.StdNetEndpoint) error {
-		if ep.SrcIP().IsValid() {
-			return os.NewSyscallError("sendmmsg", syscall.EINVAL)
-		}
-		return nil
-	}}
-	c := opened(t, f, Config{})
-	if err := c.Send([][]byte{transport(1)}, sticky); err != nil || len(f.take()) != 1 {
-		t.Errorf("not sent without the source: %v", err)
-	}
-}
-
-func TestHostWithoutIPv6(t *testing.T) {
-	var asked []uint16
-	f := &fakeSocket{onOpen: func(port uint16) (uint16, error) {
-		asked = append(asked, port)
-		if len(asked) == 2 {
-			return 0, syscall.EADDRINUSE
-		}
-		return 0, nil
-	}}
-	b := newBind(Config{}, f)
-	_, port, err := b.Open(0)
-	if err != nil || port == 0 || len(asked) != 3 || asked[2] != port {
-		t.Errorf("port %d, error %v, tried %v", port, err, asked)
-	}
-	b.Close()
-	if _, again, err := b.Open(0); err != nil || again != port {
-		t.Errorf("port %d, was %d, error %v", again, port, err)
-	}
-	b.Close()
-}
-
 func TestReadErrorsDoNotEndReading(t *testing.T) {
 	calls := 0
 	f := &fakeSocket{onReceive: func(bufs [][]byte, sizes []int, eps []conn.Endpoint) (int, error) {

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
-	"sync"
 	"syscall"
 
 	"golang.zx2c4.com/wireguard/conn"
@@ -31,10 +30,7 @@ func (b *Bind) WriteSTUN(pkt []byte, to netip.AddrPort) error {
 // system calls as the system allows: it is for relay clients. It returns what
 // the system said, net.ErrClosed while the socket is not open.
 //
-// Datagrams of one size leave as segments of one. For that the bytes behind
-// the end of a datagram are written to, as far as its capacity goes; datagrams
-// that lie one behind the other in one buffer stay as they are, and those
-// without capacity to spare are copied.
+// Datagrams of one size leave as segments of one.
 func (b *Bind) WriteUDP(packets [][]byte, to netip.AddrPort) error {
 	if len(packets) == 0 {
 		return nil
@@ -51,11 +47,6 @@ func (b *Bind) WriteUDP(packets [][]byte, to netip.AddrPort) error {
 		w = newWay(to)
 		b.raw.Store(w)
 	}
-	if len(packets) > 1 && cap(packets[0]) == len(packets[0]) {
-		s := joints.Get().(*joint)
-		defer joints.Put(s)
-		packets = s.join(packets)
-	}
 	size := b.inner.BatchSize()
 	for len(packets) > 0 {
 		n := min(size, len(packets))
@@ -65,25 +56,4 @@ func (b *Bind) WriteUDP(packets [][]byte, to netip.AddrPort) error {
 		packets = packets[n:]
 	}
 	return nil
-}
-
-// joint is a buffer in which packets lie one behind the other.
-type joint struct {
-	buf     []byte
-	packets [][]byte
-}
-
-var joints = sync.Pool{New: func() any { return new(joint) }}
-
-func (j *joint) join(packets [][]byte) [][]byte {
-	if size := total(packets); cap(j.buf) < size {
-		j.buf = make([]byte, 0, size)
-	}
-	j.buf, j.packets = j.buf[:0], j.packets[:0]
-	for _, p := range packets {
-		at := len(j.buf)
-		j.buf = append(j.buf, p...)
-		j.packets = append(j.packets, j.buf[at:])
-	}
-	return j.packets
 }

@@ -191,7 +191,7 @@ func (p *plane) facts(ctx context.Context, d controlapi.Device) peerFacts {
 		return f
 	}
 	f.Wanted = r.State != discovery.Idle
-	f.Offered, f.NAT, f.Next = r.Offered, r.NAT, r.Next
+	f.Offered, f.NAT, f.Next, f.PunchHard = r.Offered, r.NAT, r.Next, r.PunchHard
 	f.sideFacts.learn(r.Candidates)
 	if r.State != discovery.Direct && r.State != discovery.Suspect {
 		f.Searching = r.Searching

@@ -128,7 +128,7 @@ func (c *Client) sendUDP(to netip.AddrPort, head []byte, packets [][]byte) int {
 		}
 		at := len(s.buf)
 		s.buf = append(append(s.buf, head...), p...)
-		s.frames = append(s.frames, s.buf[at:]) // one behind the other: they may be joined where they lie
+		s.frames = append(s.frames, s.buf[at:])
 		bytes += len(p)
 	}
 	if len(s.frames) == 0 {
