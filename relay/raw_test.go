@@ -124,6 +124,8 @@ func (x *raw) settle() {
 // the few channels a device uses.
 func (r *testRelay) seatUDP(n uint32) {
 	a := auth{Epoch: 1, Tag: 1, Credential: make([]byte, credentialSize)}
+	id := issuerID(r.service.public)
+	copy(a.Credential[57:], id[:])
 	binary.BigEndian.PutUint32(a.MAC[:], n)
 	at := netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 200, byte(n >> 8), byte(n)}), 9)
 	out := r.server.seat(a, Credential{Device: somebody(n), Network: NetworkOf("net"), Expires: time.Now().Add(time.Hour)}, [32]byte{}, &link{tag: 1, udp: r.sockets[0], addr: at})
