@@ -150,7 +150,8 @@ func TestForwardingDoesNotAllocate(t *testing.T) {
 	if raceEnabled {
 		t.Skip("the race detector allocates")
 	}
-	s, err := NewServer(ServerConfig{Private: key.NewPrivate(), Issuers: issuers{newService(t).public}})
+	service := newService(t)
+	s, err := NewServer(ServerConfig{Private: key.NewPrivate(), Issuers: issuers{service.public}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -159,7 +160,7 @@ func TestForwardingDoesNotAllocate(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer home[0].conn.Close()
-	r := &testRelay{t: t, server: s, sockets: home}
+	r := &testRelay{t: t, service: service, server: s, sockets: home}
 	r.seatUDP(1)
 	r.seatUDP(2)
 	net := NetworkOf("net")
