@@ -1,21 +1,24 @@
-// Package discovery finds out at which UDP address each peer can be reached,
-// and keeps finding out while networks change.
+// Package discovery decides which way packets to each peer go, and keeps looking
+// for a better one while networks change: a relay at once, where there is one;
+// a direct address as soon as one is proved; the relay again, and both meanwhile,
+// when it falls silent.
 //
 // It is ICE (RFC 8445) cut to one component per peer, on the very socket
 // WireGuard uses, with the roles and nominations left out: each side checks all
-// candidates of the other and sends on the path it finds best. A path is used
-// only after a connectivity check has passed over it, and a check proves the
-// pair of device keys, not mere reachability.
+// candidates of the other and sends on the path it finds best. A direct path is
+// used only after a connectivity check has passed over it, and a check proves the
+// pair of device keys, not mere reachability. Relays are addresses like others
+// (package relaypath) and are checked from end to end, too.
 //
-//	                 offers (sealed; service stream)       checks, STUN (UDP)
-//	                        HandleSignal │ Config.Signal   HandleSTUN │ Socket.WriteSTUN
-//	                                     ▼                            ▼
-//	SetPeers, Want ──► inbox ──► Agent.Run: the one goroutine that owns all state
-//	                                     │        │         │
-//	                                 machine   stunClient  local addresses
-//	                              (one a peer)
-//	                                     ▼
-//	                        Paths.SetPath, Activate, OnChange, OnHints
+//	       offers (sealed; by a relay, by the service)        checks, STUN (UDP, relays)
+//	HandleOffer, HandleSignal │ Socket.WriteRelay, Signal  HandleSTUN │ Socket.WriteSTUN, WriteRelay
+//	                          ▼                                       ▼
+//	SetPeers, SetRelays, Want ──► inbox ──► Agent.Run: the one goroutine that owns all state
+//	                                            │        │         │
+//	                                        machine   stunClient  local addresses
+//	                                     (one a peer)
+//	                                            ▼
+//	                        Paths.SetRoute, UseRelay, Activate, OnChange, OnHints
 //
 // Main types, in reading order:
 //
