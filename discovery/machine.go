@@ -57,6 +57,7 @@ type machine struct {
 	wanted    time.Time // last Want, offer, or data sent without a direct path
 	sent      time.Time // last data sent to the peer
 	received  time.Time // last data received over the path
+	flows     bool      // data came densely when it last came
 	checkedBy time.Time // last verified check of the peer
 
 	// The round.
@@ -149,7 +150,8 @@ const (
 	otherRelayPing = 5 * time.Second  // another relay of a relayed peer in use
 	otherFor       = 5 * time.Minute  // without an answer another path is no longer asked
 	silence        = 350 * time.Millisecond
-	lull           = 600 * time.Millisecond // data stopped coming, and nothing was sent: checked after
+	lull           = 600 * time.Millisecond // data that came densely stopped, and nothing was sent: checked after
+	dense          = 300 * time.Millisecond // no more than this from one packet to the next
 	stopped        = 3 * time.Second        // as long as it flowed so lately
 	minRTO         = 200 * time.Millisecond
 	maxMisses      = 5

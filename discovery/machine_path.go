@@ -143,6 +143,9 @@ func (m *machine) ping(now time.Time) {
 
 // tick lets time pass.
 func (m *machine) tick(now time.Time, seen Activity) {
+	if gap := seen.Received.Sub(m.received); gap > 0 {
+		m.flows = gap <= dense
+	}
 	m.sent, m.received = seen.Sent, seen.Received
 	if m.best != nil && !seen.Received.After(m.switched) {
 		m.received = time.Time{}
@@ -200,7 +203,7 @@ func (m *machine) keep(now time.Time) {
 	}
 	pause := now.Sub(latest(m.best.asked, m.best.pong))
 	unheard := m.sent.After(heard) && now.Sub(heard) >= silence && pause >= silence ||
-		within(use, now, stopped) && now.Sub(heard) >= lull && pause >= lull
+		m.flows && within(use, now, stopped) && now.Sub(heard) >= lull && pause >= lull
 	if m.best.relay != nil {
 		switch {
 		case unheard, within(use, now, activeFor) && pause >= activePing:
