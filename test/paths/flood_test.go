@@ -31,10 +31,10 @@ func TestFlood(t *testing.T) {
 		var all sync.WaitGroup
 		for _, to := range targets {
 			all.Go(func() {
-				sent, answered := flood(t, stranger.Host, to, 2*time.Second)
+				sent, answered := flood(t, stranger.Host, to, 20000, 30*time.Second)
 				t.Logf("%s: %d bytes in %d packets, %d bytes of answers in %d", to, sent.bytes, sent.packets, answered.bytes, answered.packets)
 				if sent.packets < 1000 {
-					t.Errorf("%s: a flood of %d packets", to, sent.packets)
+					t.Errorf("%s: a flood of %d packets in half a minute", to, sent.packets)
 				}
 				if answered.bytes*10 > sent.bytes {
 					t.Errorf("%s: %d bytes are answered with %d", to, sent.bytes, answered.bytes)
@@ -52,8 +52,9 @@ func TestFlood(t *testing.T) {
 
 type traffic struct{ packets, bytes int }
 
-// flood sends noise from a host for a time, and counts what comes back.
-func flood(t *testing.T, from *netns.Host, to netip.AddrPort, d time.Duration) (sent, answered traffic) {
+// flood sends packets of noise from a host, as many as it can within a time, and
+// counts what comes back.
+func flood(t *testing.T, from *netns.Host, to netip.AddrPort, packets int, limit time.Duration) (sent, answered traffic) {
 	c, err := netns.Inside(from, func() (*net.UDPConn, error) { return net.ListenUDP("udp", &net.UDPAddr{}) })
 	if err != nil {
 		t.Error(err)
@@ -73,7 +74,7 @@ func flood(t *testing.T, from *netns.Host, to netip.AddrPort, d time.Duration) (
 	})
 	rng := rand.New(rand.NewPCG(uint64(to.Port()), 7))
 	buf := make([]byte, 1400)
-	for begun := time.Now(); time.Since(begun) < d; {
+	for begun := time.Now(); sent.packets < packets && time.Since(begun) < limit; {
 		p := noise(rng, buf)
 		if _, err := c.WriteToUDPAddrPort(p, to); err == nil {
 			sent.packets, sent.bytes = sent.packets+1, sent.bytes+len(p)
