@@ -104,7 +104,23 @@ func (c *Client) Run(ctx context.Context) error {
 		case d := <-c.dialed:
 			r.dialed(time.Now(), d)
 		case <-broken:
-			r.lostTLS(time.Now(), r.tls.conn.err)
+			conn := r.tls.conn
+			r.lastWords()
+			if r.tls.conn == conn {
+				r.lostTLS(time.Now(), conn.err)
+			}
+		}
+	}
+}
+
+// lastWords handles what came before a connection broke: a goodbye says why.
+func (r *runner) lastWords() {
+	for {
+		select {
+		case f := <-r.c.inbox:
+			r.frame(time.Now(), f)
+		default:
+			return
 		}
 	}
 }

@@ -9,11 +9,15 @@ import (
 	"nexd/key"
 )
 
+// endedFor wants the relay's goodbye, or, where the connection broke before it
+// was read, the refusal of the next attempt.
 func (n *testNode) endedFor(why Farewell) {
 	n.t.Helper()
 	waitFor(n.t, "bye: "+why.String(), func() bool {
 		var bye *ByeError
-		return errors.As(n.Status().Err, &bye) && bye.Reason == why
+		var refused *RefusedError
+		err := n.Status().Err
+		return errors.As(err, &bye) && bye.Reason == why || errors.As(err, &refused) && refused.Reason == RefusedCredential
 	})
 }
 
