@@ -74,7 +74,10 @@ func TestTheManualsNginxIsTheTestedOne(t *testing.T) {
 func TestRelayBehindNginx(t *testing.T) {
 	nginx, err := exec.LookPath("nginx")
 	if err != nil {
-		t.Skip("needs nginx")
+		if os.Getenv("NEXD_TEST_REQUIRE") != "" {
+			t.Fatal("nginx is missing: apt-get install nginx-light")
+		}
+		t.Skip("nginx is missing: apt-get install nginx-light")
 	}
 	for name, upstream := range map[string]string{"path taken off": "/", "path passed on": ""} {
 		t.Run(name, func(t *testing.T) {
