@@ -91,7 +91,6 @@ func (n *Node) relayCredential() []byte {
 // pool calls it whenever something changes.
 func (p *plane) relaysChanged() {
 	p.freshMu.Lock()
-	defer p.freshMu.Unlock()
 	var fresh []uint16
 	var list, others []discovery.Relay
 	for _, s := range p.relays.Status() {
@@ -109,7 +108,8 @@ func (p *plane) relaysChanged() {
 			others = append(others, r)
 		}
 	}
-	p.agent.SetRelays(append(list, others...))
+	p.agent.SetRelays(append(list, others...)) // queues; in the order of the news
+	p.freshMu.Unlock()
 	for _, number := range fresh {
 		p.bind.Recall(number)
 	}

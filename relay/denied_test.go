@@ -9,15 +9,12 @@ import (
 	"nexd/key"
 )
 
-// endedFor wants the relay's goodbye, or, where the connection broke before it
-// was read, the refusal of the next attempt.
+// endedFor wants the relay's goodbye, though the connection breaks with it.
 func (n *testNode) endedFor(why Farewell) {
 	n.t.Helper()
 	waitFor(n.t, "bye: "+why.String(), func() bool {
 		var bye *ByeError
-		var refused *RefusedError
-		err := n.Status().Err
-		return errors.As(err, &bye) && bye.Reason == why || errors.As(err, &refused) && refused.Reason == RefusedCredential
+		return errors.As(n.Status().Err, &bye) && bye.Reason == why
 	})
 }
 
