@@ -48,6 +48,7 @@ func TestDeletedDevice(t *testing.T) {
 	p.client.start()
 	p.client.await("running", isRunning)
 	p.server.knows("client")
+	p.client.knows("server")
 	converse(t, p.tcp, 1000)
 }
 
