@@ -50,8 +50,8 @@ func newWorld(t *testing.T) *world {
 	return w
 }
 
-// ip runs commands of ip(8), one a line.
-func (w *world) ip(lines ...string) {
+// ip runs commands of ip(8), one a line, and returns what they print.
+func (w *world) ip(lines ...string) string {
 	w.t.Helper()
 	var out []byte
 	err := errors.New("not run")
@@ -65,6 +65,19 @@ func (w *world) ip(lines ...string) {
 	<-done
 	if err != nil {
 		w.t.Fatalf("ip: %v\n%s%s", err, out, strings.Join(lines, "\n"))
+	}
+	return string(out)
+}
+
+// settled waits until every link that is up has its carrier: the kernel finds
+// that out later (up to a second) and then tells it.
+func (w *world) settled() {
+	w.t.Helper()
+	for end := time.Now().Add(10 * time.Second); strings.Contains(w.ip("link show up"), "NO-CARRIER"); {
+		if time.Now().After(end) {
+			w.t.Fatal("a link has no carrier")
+		}
+		time.Sleep(5 * time.Millisecond)
 	}
 }
 
@@ -83,6 +96,7 @@ func TestKernel(t *testing.T) {
 	w := newWorld(t)
 	w.ip("link set lo up", "link add a0 type veth peer name a1", "link set a1 up", "link set a0 up", "addr add 192.0.2.1/24 dev a0",
 		"addr add 2001:db8::1/64 dev a0 nodad", "route add default via 192.0.2.254", "route add 198.51.100.0/24 via 192.0.2.253")
+	w.settled()
 	k, err := w.opened() // before what follows
 	if err != nil {
 		t.Fatal(err)
@@ -146,6 +160,7 @@ func TestKernel(t *testing.T) {
 func TestKernelLost(t *testing.T) {
 	w := newWorld(t)
 	w.ip("link add a0 type veth peer name a1", "link set a1 up", "link set a0 up")
+	w.settled()
 	k, err := w.opened()
 	if err != nil {
 		t.Fatal(err)
@@ -184,6 +199,7 @@ func TestClosed(t *testing.T) {
 func TestRunHere(t *testing.T) {
 	w := newWorld(t)
 	w.ip("link add a0 type veth peer name a1", "link set a1 up", "link set a0 up")
+	w.settled()
 	reasons := make(chan string, 4)
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error)
