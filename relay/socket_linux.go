@@ -13,7 +13,9 @@ import (
 // The socket reads and writes with recvmmsg and sendmmsg, many datagrams a
 // call, each of which may be many packets of one flow (UDP_GRO, UDP_SEGMENT).
 // The calls are made here and not through x/net, which allocates an address
-// for each datagram.
+// for each datagram. They do not block, and so are not announced to Go's
+// scheduler: what takes longer than 20 µs would otherwise lose its P to another
+// thread, and keep the scheduler's monitor awake (12 % of a busy relay).
 
 const (
 	canShare  = true
@@ -80,7 +82,7 @@ func newInbox(s *Socket) *inbox {
 		h.SetIovlen(1)
 	}
 	in.call = func(fd uintptr) bool {
-		n, _, errno := unix.Syscall6(unix.SYS_RECVMMSG, fd, uintptr(unsafe.Pointer(&in.hdrs[0])), batch, unix.MSG_DONTWAIT, 0, 0)
+		n, _, errno := unix.RawSyscall6(unix.SYS_RECVMMSG, fd, uintptr(unsafe.Pointer(&in.hdrs[0])), batch, unix.MSG_DONTWAIT, 0, 0)
 		in.n, in.errno = int(n), errno
 		return errno != unix.EAGAIN
 	}
@@ -93,6 +95,10 @@ func (in *inbox) read() (int, error) {
 		h := &in.hdrs[i].Hdr
 		h.Namelen, h.Flags = nameSize, 0
 		h.SetControllen(ctrlSize)
+	}
+	if in.n > 1 && in.n < batch {
+		// Under load, who sends may first send more: fewer calls for as many packets.
+		unix.RawSyscall(unix.SYS_SCHED_YIELD, 0, 0, 0)
 	}
 	for {
 		if err := in.socket.raw.Read(in.call); err != nil {
@@ -175,7 +181,7 @@ func (y *outboxSys) init() {
 	y.iovs = make([]unix.Iovec, 0, 4*maxOut)
 	y.which = make([]int, 0, maxOut)
 	y.call = func(fd uintptr) bool {
-		n, _, errno := unix.Syscall6(unix.SYS_SENDMMSG, fd, uintptr(unsafe.Pointer(&y.hdrs[y.from])), uintptr(y.to-y.from), unix.MSG_DONTWAIT, 0, 0)
+		n, _, errno := unix.RawSyscall6(unix.SYS_SENDMMSG, fd, uintptr(unsafe.Pointer(&y.hdrs[y.from])), uintptr(y.to-y.from), unix.MSG_DONTWAIT, 0, 0)
 		y.n, y.errno = int(n), errno
 		return errno != unix.EAGAIN
 	}
