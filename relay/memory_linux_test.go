@@ -14,6 +14,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"nexd/key"
 )
 
@@ -42,27 +44,75 @@ func TestIdleMemory(t *testing.T) {
 		r.idleCost(before, idleSessions)
 	})
 	t.Run("tls", func(t *testing.T) {
-		// Both ends of each connection are files of this process.
 		var l syscall.Rlimit
 		if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &l); err != nil || l.Cur < 2000 {
 			t.Skip("too few open files are allowed")
 		}
-		n := int(min(manyTLS(), l.Cur/2-200))
+		n := int(min(manyTLS(), l.Cur-2*parkedAtOnce))
 		r := newRelay(t, func(r *testRelay) { r.limits.Idle = time.Hour })
 		conf := r.web.Client().Transport.(*http.Transport).TLSClientConfig.Clone()
 		conf.NextProtos, conf.ServerName = nil, "example.com" // httptest's certificate
-		conns := make([]net.Conn, 0, n)
-		defer func() {
-			for _, c := range conns {
-				c.Close()
-			}
-		}()
+		lot := newParking(t)
 		before := memory()
 		for range n {
-			conns = append(conns, r.joinBare(conf))
+			lot.park(r.joinBare(conf))
 		}
 		r.idleCost(before, n)
 	})
+}
+
+// parking holds connections open without an open file for each: they are on
+// their way through a socket that nobody reads (unix(7), SCM_RIGHTS).
+type parking struct {
+	t       *testing.T
+	way     [2]int
+	waiting []*os.File
+}
+
+// parkedAtOnce is how many files one message carries; SCM_MAX_FD is 253.
+const parkedAtOnce = 200
+
+func newParking(t *testing.T) *parking {
+	way, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := &parking{t: t, way: way}
+	t.Cleanup(func() {
+		p.forget()
+		unix.Close(way[0])
+		unix.Close(way[1])
+	})
+	return p
+}
+
+// park takes a connection, which stays open until the test ends.
+func (p *parking) park(c net.Conn) {
+	p.t.Helper()
+	file, err := c.(*net.TCPConn).File()
+	c.Close()
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	if p.waiting = append(p.waiting, file); len(p.waiting) < parkedAtOnce {
+		return
+	}
+	var all []int
+	for _, f := range p.waiting {
+		all = append(all, int(f.Fd()))
+	}
+	if err := unix.Sendmsg(p.way[0], []byte{0}, unix.UnixRights(all...), nil, 0); err != nil {
+		p.t.Fatal(err)
+	}
+	p.forget()
+}
+
+// forget closes the files of this process.
+func (p *parking) forget() {
+	for _, f := range p.waiting {
+		f.Close()
+	}
+	p.waiting = nil
 }
 
 // memory is what the process has in use.
