@@ -7,8 +7,6 @@ import (
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
-
-	"nexd/controlclient"
 )
 
 // completeTimeout is how long a shell waits for names.
@@ -39,30 +37,6 @@ func contextOf(cmd *cobra.Command) context.Context {
 		return ctx
 	}
 	return context.Background()
-}
-
-// deviceNames asks the service.
-func (f *adminFlags) deviceNames(ctx context.Context) (names []string, err error) {
-	err = f.with(ctx, func(ctx context.Context, admin *controlclient.Admin) error {
-		list, err := admin.Devices(ctx)
-		for _, d := range list {
-			names = append(names, d.Name)
-		}
-		return err
-	})
-	return names, err
-}
-
-// regKeyIDs asks the service; a key's description goes with its id.
-func (f *adminFlags) regKeyIDs(ctx context.Context) (ids []string, err error) {
-	err = f.with(ctx, func(ctx context.Context, admin *controlclient.Admin) error {
-		list, err := admin.RegKeys(ctx)
-		for _, k := range list {
-			ids = append(ids, cobra.CompletionWithDesc(k.ID, printable(k.Description)))
-		}
-		return err
-	})
-	return ids, err
 }
 
 // peerNames asks the daemon.

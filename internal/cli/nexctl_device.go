@@ -20,8 +20,28 @@ func (a *app) deviceGroup() *cobra.Command {
 		Short:   "List, show, change and delete the devices of the mesh",
 		Example: "  nexctl device list\n  nexctl device delete db",
 	}
-	c.AddCommand(a.deviceList(), a.deviceShow(), a.deviceUpdate(), a.deviceDelete())
+	c.AddCommand(
+		keptDevices.listCommand(a, &cobra.Command{
+			Use:     "list",
+			Short:   "List the devices of the mesh",
+			Example: "  nexctl device list\n  nexctl device list --output json",
+		}),
+		a.deviceShow(),
+		a.deviceUpdate(),
+		keptDevices.deleteCommand(a, "DEVICE", &cobra.Command{
+			Short:   "Delete devices: they are out of the mesh within a second",
+			Example: "  nexctl device delete db\n  nexctl device delete web-1 web-2",
+		}),
+	)
 	return a.group(c)
+}
+
+var keptDevices = kept[controlapi.DeviceInfo]{
+	list:    (*controlclient.Admin).Devices,
+	table:   deviceTable,
+	remove:  (*controlclient.Admin).DeleteDevice,
+	offered: func(d controlapi.DeviceInfo) string { return d.Name },
+	hint:    "nexctl device list shows the devices",
 }
 
 // unknown gives the service's "not found" a hint, and the exit code of a failure.
@@ -31,30 +51,6 @@ func unknown(err error, hint string) error {
 		return failed(hint, "%v", err)
 	}
 	return err
-}
-
-const devicesHint = "nexctl device list shows the devices"
-
-func (a *app) deviceList() *cobra.Command {
-	f := &adminFlags{app: a}
-	c := &cobra.Command{
-		Use:     "list",
-		Short:   "List the devices of the mesh",
-		Example: "  nexctl device list\n  nexctl device list --output json",
-		Args:    takes(),
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			return f.with(cmd.Context(), func(ctx context.Context, admin *controlclient.Admin) error {
-				list, err := admin.Devices(ctx)
-				if err != nil {
-					return err
-				}
-				return a.print(f.output, orEmpty(list), func(t *tables) { deviceTable(t, list, time.Now()) })
-			})
-		},
-	}
-	f.register(c)
-	outputFlag(c, &f.output)
-	return c
 }
 
 func deviceTable(t *tables, list []controlapi.DeviceInfo, now time.Time) {
@@ -83,12 +79,12 @@ func (a *app) deviceShow() *cobra.Command {
 		Example: "  nexctl device show db",
 		Args:    takes("DEVICE"),
 
-		ValidArgsFunction: completeFrom(1, f.deviceNames),
+		ValidArgsFunction: completeFrom(1, keptDevices.names(f)),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return f.with(cmd.Context(), func(ctx context.Context, admin *controlclient.Admin) error {
 				d, err := admin.Device(ctx, args[0])
 				if err != nil {
-					return unknown(err, devicesHint)
+					return unknown(err, keptDevices.hint)
 				}
 				return a.printDevice(f.output, d)
 			})
@@ -132,7 +128,7 @@ func (a *app) deviceUpdate() *cobra.Command {
 		Example: "  nexctl device update db --name db-1\n  nexctl device update db --tag prod --tag sql\n  nexctl device update db --no-tags",
 		Args:    takes("DEVICE"),
 
-		ValidArgsFunction: completeFrom(1, f.deviceNames),
+		ValidArgsFunction: completeFrom(1, keptDevices.names(f)),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			var change controlapi.DeviceUpdate
 			switch {
@@ -152,7 +148,7 @@ func (a *app) deviceUpdate() *cobra.Command {
 			return f.with(cmd.Context(), func(ctx context.Context, admin *controlclient.Admin) error {
 				d, err := admin.UpdateDevice(ctx, args[0], change)
 				if err != nil {
-					return unknown(err, devicesHint)
+					return unknown(err, keptDevices.hint)
 				}
 				return a.printDevice(f.output, d)
 			})
@@ -171,28 +167,4 @@ func parseName(s string) (string, error) {
 		return "", fmt.Errorf("want lower-case letters, digits and inner hyphens, at most 63")
 	}
 	return s, nil
-}
-
-func (a *app) deviceDelete() *cobra.Command {
-	f := &adminFlags{app: a}
-	c := &cobra.Command{
-		Use:     "delete DEVICE...",
-		Short:   "Delete devices: they are out of the mesh within a second",
-		Example: "  nexctl device delete db\n  nexctl device delete web-1 web-2",
-		Args:    takesSome("DEVICE"),
-
-		ValidArgsFunction: completeFrom(0, f.deviceNames),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			return f.with(cmd.Context(), func(ctx context.Context, admin *controlclient.Admin) error {
-				for _, d := range args {
-					if err := admin.DeleteDevice(ctx, d); err != nil {
-						return unknown(err, devicesHint)
-					}
-				}
-				return nil
-			})
-		},
-	}
-	f.register(c)
-	return c
 }

@@ -20,8 +20,29 @@ func (a *app) regKeyGroup() *cobra.Command {
 		Short:   "Make, list and delete registration keys",
 		Example: "  nexctl reg-key create --single-use --expires 1h\n  nexctl reg-key list",
 	}
-	c.AddCommand(a.regKeyCreate(), a.regKeyList(), a.regKeyDelete())
+	c.AddCommand(
+		a.regKeyCreate(),
+		keptKeys.listCommand(a, &cobra.Command{
+			Use:     "list",
+			Short:   "List registration keys, without their secrets",
+			Example: "  nexctl reg-key list\n  nexctl reg-key list --output json",
+		}),
+		keptKeys.deleteCommand(a, "ID", &cobra.Command{
+			Short:   "Make registration keys useless; devices that joined with them stay",
+			Example: "  nexctl reg-key delete key_3uhmrd3v",
+		}),
+	)
 	return a.group(c)
+}
+
+var keptKeys = kept[controlapi.RegKeyInfo]{
+	list:   (*controlclient.Admin).RegKeys,
+	table:  regKeyTable,
+	remove: (*controlclient.Admin).DeleteRegKey,
+	offered: func(k controlapi.RegKeyInfo) string { // its description goes with it
+		return cobra.CompletionWithDesc(k.ID, printable(k.Description))
+	},
+	hint: "nexctl reg-key list shows the keys",
 }
 
 func (a *app) regKeyCreate() *cobra.Command {
@@ -108,28 +129,6 @@ func parseDescription(s string) (string, error) {
 	return s, nil
 }
 
-func (a *app) regKeyList() *cobra.Command {
-	f := &adminFlags{app: a}
-	c := &cobra.Command{
-		Use:     "list",
-		Short:   "List registration keys, without their secrets",
-		Example: "  nexctl reg-key list\n  nexctl reg-key list --output json",
-		Args:    takes(),
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			return f.with(cmd.Context(), func(ctx context.Context, admin *controlclient.Admin) error {
-				keys, err := admin.RegKeys(ctx)
-				if err != nil {
-					return err
-				}
-				return a.print(f.output, orEmpty(keys), func(t *tables) { regKeyTable(t, keys, time.Now()) })
-			})
-		},
-	}
-	f.register(c)
-	outputFlag(c, &f.output)
-	return c
-}
-
 func regKeyTable(t *tables, keys []controlapi.RegKeyInfo, now time.Time) {
 	rows := make([][]string, 0, len(keys))
 	for _, k := range keys {
@@ -148,36 +147,4 @@ func regKeyTable(t *tables, keys []controlapi.RegKeyInfo, now time.Time) {
 		})
 	}
 	t.table([]string{"ID", "KIND", "TAGS", "CREATED", "EXPIRES", "USES", "LAST USED", "DESCRIPTION"}, rows)
-}
-
-func (a *app) regKeyDelete() *cobra.Command {
-	f := &adminFlags{app: a}
-	c := &cobra.Command{
-		Use:     "delete ID...",
-		Short:   "Make registration keys useless; devices that joined with them stay",
-		Example: "  nexctl reg-key delete key_3uhmrd3v",
-		Args:    takesSome("ID"),
-
-		ValidArgsFunction: completeFrom(0, f.regKeyIDs),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			return f.with(cmd.Context(), func(ctx context.Context, admin *controlclient.Admin) error {
-				for _, id := range args {
-					if err := admin.DeleteRegKey(ctx, id); err != nil {
-						return unknown(err, "nexctl reg-key list shows the keys")
-					}
-				}
-				return nil
-			})
-		},
-	}
-	f.register(c)
-	return c
-}
-
-// orEmpty makes a list print as [] where it has nothing.
-func orEmpty[T any](list []T) []T {
-	if list == nil {
-		return []T{}
-	}
-	return list
 }

@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"context"
 	"strconv"
 	"strings"
 	"time"
@@ -19,35 +18,37 @@ func (a *app) relayGroup() *cobra.Command {
 		Short:   "List and delete the relays of the service",
 		Example: "  nexctl relay list\n  nexctl relay delete relay-1",
 	}
-	c.AddCommand(a.relayList(), a.relayDelete())
+	c.AddCommand(
+		keptRelays.listCommand(a, &cobra.Command{
+			Use:   "list",
+			Short: "List the relays of the service",
+			Long: `List the relays of the service: its own, and those that registered (nexd relay).
+LISTED says whether devices are told of it now: it was heard of lately and does not
+drain. HOME OF counts the devices whose nearest relay it is.`,
+			Example: "  nexctl relay list\n  nexctl relay list --output json",
+		}),
+		keptRelays.deleteCommand(a, "RELAY", &cobra.Command{
+			Short: "Delete stand-alone relays, by name or id",
+			Long: `Delete stand-alone relays, by name or id: devices are told of the others alone, and
+the relay serves nobody any more when it next asks (within half a minute). The
+service's own relay stays.`,
+			Example: "  nexctl relay delete relay-1\n  nexctl relay delete relay-1 relay-2",
+		}),
+	)
 	return a.group(c)
 }
 
-const relaysHint = "nexctl relay list shows the relays"
-
-func (a *app) relayList() *cobra.Command {
-	f := &adminFlags{app: a}
-	c := &cobra.Command{
-		Use:   "list",
-		Short: "List the relays of the service",
-		Long: `List the relays of the service: its own, and those that registered (nexd relay).
-LISTED says whether devices are told of it now: it was heard of lately and does not
-drain. HOME OF counts the devices whose nearest relay it is.`,
-		Example: "  nexctl relay list\n  nexctl relay list --output json",
-		Args:    takes(),
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			return f.with(cmd.Context(), func(ctx context.Context, admin *controlclient.Admin) error {
-				list, err := admin.Relays(ctx)
-				if err != nil {
-					return err
-				}
-				return a.print(f.output, orEmpty(list), func(t *tables) { relayInfoTable(t, list, time.Now()) })
-			})
-		},
-	}
-	f.register(c)
-	outputFlag(c, &f.output)
-	return c
+var keptRelays = kept[controlapi.RelayInfo]{
+	list:   (*controlclient.Admin).Relays,
+	table:  relayInfoTable,
+	remove: (*controlclient.Admin).DeleteRelay,
+	offered: func(r controlapi.RelayInfo) string {
+		if r.Embedded {
+			return "" // it cannot be deleted
+		}
+		return r.Name
+	},
+	hint: "nexctl relay list shows the relays",
 }
 
 func relayInfoTable(t *tables, list []controlapi.RelayInfo, now time.Time) {
@@ -76,45 +77,4 @@ func relaySeen(r controlapi.RelayInfo, now time.Time) string {
 		return "now"
 	}
 	return ago(r.LastSeen, now)
-}
-
-func (a *app) relayDelete() *cobra.Command {
-	f := &adminFlags{app: a}
-	c := &cobra.Command{
-		Use:   "delete RELAY...",
-		Short: "Delete stand-alone relays, by name or id",
-		Long: `Delete stand-alone relays, by name or id: devices are told of the others alone, and
-the relay serves nobody any more when it next asks (within half a minute). The
-service's own relay stays.`,
-		Example: "  nexctl relay delete relay-1\n  nexctl relay delete relay-1 relay-2",
-		Args:    takesSome("RELAY"),
-
-		ValidArgsFunction: completeFrom(0, f.relayNames),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			return f.with(cmd.Context(), func(ctx context.Context, admin *controlclient.Admin) error {
-				for _, r := range args {
-					if err := admin.DeleteRelay(ctx, r); err != nil {
-						return unknown(err, relaysHint)
-					}
-				}
-				return nil
-			})
-		},
-	}
-	f.register(c)
-	return c
-}
-
-// relayNames asks the service for those that can be deleted.
-func (f *adminFlags) relayNames(ctx context.Context) (names []string, err error) {
-	err = f.with(ctx, func(ctx context.Context, admin *controlclient.Admin) error {
-		list, err := admin.Relays(ctx)
-		for _, r := range list {
-			if !r.Embedded {
-				names = append(names, r.Name)
-			}
-		}
-		return err
-	})
-	return names, err
 }
