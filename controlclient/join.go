@@ -40,28 +40,58 @@ const maxChallenges = 8
 // (*controlapi.Problem), a wrong certificate (*PinError, *CertTimeError) or an
 // answer from something else (*ConnectError) is returned at once.
 func (c *Client) Join(ctx context.Context, p JoinParams) (controlapi.JoinResponse, error) {
+	secret, err := joinSecret(p.Private, p.RegKey)
+	if err != nil {
+		return controlapi.JoinResponse{}, err
+	}
+	req := controlapi.JoinRequest{
+		RegKey: secret, PublicKey: p.Private.Public(),
+		Name: p.Name, OnNameTaken: p.OnNameTaken, RequestIP: p.RequestIP, Ephemeral: p.Ephemeral,
+		Version: p.Version, OS: p.OS,
+	}
 	var resp controlapi.JoinResponse
-	regKey, err := controlapi.ParseRegKey(p.RegKey)
-	if err != nil {
-		return resp, err
-	}
-	if p.Private.IsZero() {
-		return resp, fmt.Errorf("join: %w", key.ErrZero)
-	}
-	err = repeatStale(func() error {
-		resp, err = c.joinOnce(ctx, p, regKey.Secret)
-		return err
+	err = c.joinWith(ctx, p.OnWait, call{path: "/v1/join", out: &resp}, func(challenge controlapi.Challenge) (_ any, err error) {
+		req.Token = challenge.Token
+		req.Proof, err = prove(p.Private, challenge, controlapi.ProofLabel, req.Transcript())
+		return req, err
 	})
+	if err == nil && (resp.Credential == "" || resp.Device.PublicKey != req.PublicKey || len(resp.Device.Addresses) == 0) {
+		err = notService("its answer names no credential, no address or another key", nil)
+	}
 	if err != nil {
-		return resp, fmt.Errorf("join %s: %w", c.URL(), err)
+		return controlapi.JoinResponse{}, fmt.Errorf("join %s: %w", c.URL(), err)
 	}
 	return resp, nil
 }
 
-// repeatStale joins again while the challenge is the only thing that was wrong.
-func repeatStale(once func() error) (err error) {
+// joinSecret returns what of a registration key goes to the service.
+func joinSecret(private key.Private, regKey string) (string, error) {
+	k, err := controlapi.ParseRegKey(regKey)
+	if err != nil {
+		return "", err
+	}
+	if private.IsZero() {
+		return "", fmt.Errorf("join: %w", key.ErrZero)
+	}
+	return k.Secret, nil
+}
+
+// joinWith takes a challenge and posts what answers it, as k says, until it is
+// accepted or refused. It starts over while the challenge, which went stale
+// while the service was away, is the only thing that was wrong.
+func (c *Client) joinWith(ctx context.Context, onWait func(error, time.Duration), k call, answer func(controlapi.Challenge) (any, error)) (err error) {
+	k.method, k.retries, k.repeatable, k.onWait = http.MethodPost, endless, true, onWait
 	for range maxChallenges {
-		err = once()
+		var challenge controlapi.Challenge
+		ask := k
+		ask.path, ask.in, ask.out = "/v1/challenge", nil, &challenge
+		if err = c.do(ctx, ask); err != nil {
+			return err
+		}
+		if k.in, err = answer(challenge); err != nil {
+			return fmt.Errorf("answer the challenge: %w", err)
+		}
+		err = c.do(ctx, k)
 		if p, refused := asProblem(err); !refused || p.Code != controlapi.CodeChallenge {
 			break
 		}
@@ -69,30 +99,8 @@ func repeatStale(once func() error) (err error) {
 	return err
 }
 
-// joinOnce takes one challenge and answers it.
-func (c *Client) joinOnce(ctx context.Context, p JoinParams, secret string) (controlapi.JoinResponse, error) {
-	var resp controlapi.JoinResponse
-	var challenge controlapi.Challenge
-	err := c.do(ctx, call{method: http.MethodPost, path: "/v1/challenge", out: &challenge, retries: endless, repeatable: true, onWait: p.OnWait})
-	if err != nil {
-		return resp, err
-	}
-	req := controlapi.JoinRequest{
-		RegKey: secret, PublicKey: p.Private.Public(), Token: challenge.Token,
-		Name: p.Name, OnNameTaken: p.OnNameTaken, RequestIP: p.RequestIP, Ephemeral: p.Ephemeral,
-		Version: p.Version, OS: p.OS,
-	}
-	proof, err := p.Private.Proof(challenge.ServerKey, controlapi.ProofLabel, req.Transcript())
-	if err != nil {
-		return resp, fmt.Errorf("answer the challenge: %w", err)
-	}
-	req.Proof = proof[:]
-	err = c.do(ctx, call{method: http.MethodPost, path: "/v1/join", in: req, out: &resp, retries: endless, repeatable: true, onWait: p.OnWait})
-	if err != nil {
-		return resp, err
-	}
-	if resp.Credential == "" || resp.Device.PublicKey != req.PublicKey || len(resp.Device.Addresses) == 0 {
-		return resp, notService("its answer names no credential, no address or another key", nil)
-	}
-	return resp, nil
+// prove shows the service of the challenge that the caller has the private key.
+func prove(private key.Private, challenge controlapi.Challenge, label string, transcript []byte) ([]byte, error) {
+	proof, err := private.Proof(challenge.ServerKey, label, transcript)
+	return proof[:], err
 }

@@ -37,46 +37,24 @@ type RelayJoinParams struct {
 // JoinRelay makes the caller a relay of the service, or the one it already is.
 // It goes on and fails as [Client.Join] does.
 func (c *Client) JoinRelay(ctx context.Context, p RelayJoinParams) (controlapi.RelayJoinResponse, error) {
-	var resp controlapi.RelayJoinResponse
-	regKey, err := controlapi.ParseRegKey(p.RegKey)
+	secret, err := joinSecret(p.Private, p.RegKey)
 	if err != nil {
-		return resp, err
-	}
-	if p.Private.IsZero() {
-		return resp, fmt.Errorf("join: %w", key.ErrZero)
-	}
-	err = repeatStale(func() error {
-		resp, err = c.joinRelayOnce(ctx, p, regKey.Secret)
-		return err
-	})
-	if err != nil {
-		return controlapi.RelayJoinResponse{}, fmt.Errorf("join %s as a relay: %w", c.URL(), err)
-	}
-	return resp, nil
-}
-
-// joinRelayOnce takes one challenge and answers it.
-func (c *Client) joinRelayOnce(ctx context.Context, p RelayJoinParams, secret string) (controlapi.RelayJoinResponse, error) {
-	var resp controlapi.RelayJoinResponse
-	var challenge controlapi.Challenge
-	err := c.do(ctx, call{method: http.MethodPost, path: "/v1/challenge", out: &challenge, retries: endless, repeatable: true, onWait: p.OnWait})
-	if err != nil {
-		return resp, err
+		return controlapi.RelayJoinResponse{}, err
 	}
 	req := controlapi.RelayJoinRequest{
-		RegKey: secret, PublicKey: p.Private.Public(), Token: challenge.Token, Name: p.Name, RelayAddress: p.Address, Version: p.Version,
+		RegKey: secret, PublicKey: p.Private.Public(), Name: p.Name, RelayAddress: p.Address, Version: p.Version,
 	}
-	proof, err := p.Private.Proof(challenge.ServerKey, controlapi.RelayProofLabel, req.Transcript())
+	var resp controlapi.RelayJoinResponse
+	err = c.joinWith(ctx, p.OnWait, call{path: "/v1/relays", out: &resp}, func(challenge controlapi.Challenge) (_ any, err error) {
+		req.Token = challenge.Token
+		req.Proof, err = prove(p.Private, challenge, controlapi.RelayProofLabel, req.Transcript())
+		return req, err
+	})
+	if err == nil && (resp.Credential == "" || resp.ID == "" || len(resp.Issuers) == 0) {
+		err = notService("its answer names no credential, no id or no issuer", nil)
+	}
 	if err != nil {
-		return resp, fmt.Errorf("answer the challenge: %w", err)
-	}
-	req.Proof = proof[:]
-	err = c.do(ctx, call{method: http.MethodPost, path: "/v1/relays", in: req, out: &resp, retries: endless, repeatable: true, onWait: p.OnWait})
-	if err != nil {
-		return resp, err
-	}
-	if resp.Credential == "" || resp.ID == "" || len(resp.Issuers) == 0 {
-		return resp, notService("its answer names no credential, no id or no issuer", nil)
+		return controlapi.RelayJoinResponse{}, fmt.Errorf("join %s as a relay: %w", c.URL(), err)
 	}
 	return resp, nil
 }
