@@ -60,6 +60,17 @@ type Check struct {
 
 // AppendCheck appends a connectivity check proved with the pair's key.
 func AppendCheck(b []byte, c Check, key *[KeySize]byte) []byte {
+	return appendCheck(b, c, -1, key)
+}
+
+// AppendPaddedCheck appends a connectivity check that is size bytes long: a
+// multiple of 4, from MinPadded to MaxPadded; another size becomes the next one
+// below that is. The padding is under the integrity.
+func AppendPaddedCheck(b []byte, c Check, size int, key *[KeySize]byte) []byte {
+	return appendCheck(b, c, min(max(size, MinPadded), MaxPadded)&^3-MinPadded, key)
+}
+
+func appendCheck(b []byte, c Check, padding int, key *[KeySize]byte) []byte {
 	at := len(b)
 	b = appendHeader(b, stun.BindingRequest, c.ID)
 	b = appendAttrHeader(b, stun.AttrUsername, HintSize)
@@ -67,6 +78,10 @@ func AppendCheck(b []byte, c Check, key *[KeySize]byte) []byte {
 	b = appendAttrHeader(b, stun.AttrPriority, 4)
 	b = binary.BigEndian.AppendUint32(b, c.Priority)
 	b = appendSequence(b, c.Epoch, c.Seq)
+	if padding >= 0 {
+		b = appendAttrHeader(b, attrPadding, padding)
+		b = append(b, make([]byte, padding)...)
+	}
 	b = appendIntegrity(b, at, key[:])
 	return appendFingerprint(b, at)
 }

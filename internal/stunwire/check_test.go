@@ -41,6 +41,50 @@ func TestCheckAndAnswers(t *testing.T) {
 	}
 }
 
+// TestPaddedCheck: any length up to a jumbo frame's, under the integrity; what
+// else is longer than other messages is not read.
+func TestPaddedCheck(t *testing.T) {
+	check := Check{ID: NewTxID(), Hint: Hint{1, 2}, Priority: 7, Epoch: 3, Seq: 4}
+	for size, want := range map[int]int{0: MinPadded, MinPadded: MinPadded, 1312: 1312, 1315: 1312, MaxPadded: MaxPadded, MaxPadded + 4: MaxPadded} {
+		packet := AppendPaddedCheck(nil, check, size, &testKey)
+		if len(packet) != want {
+			t.Errorf("%d bytes asked for are %d, want %d", size, len(packet), want)
+		}
+		m, err := Parse(packet)
+		if err != nil || m.Hint != check.Hint || m.Seq != check.Seq || !m.Verify(&testKey) || len(m.Unknown) != 0 {
+			t.Errorf("%d bytes: %+v, %v", size, m, err)
+		}
+		if len(packet) == MinPadded {
+			continue
+		}
+		packet[MinPadded/2+10]++ // in the padding, and the fingerprint made right again
+		packet = appendFingerprint(packet[:len(packet)-8], 0)
+		if m, err := Parse(packet); err != nil || m.Verify(&testKey) {
+			t.Errorf("%d bytes with another padding: %+v, %v", size, m, err)
+		}
+	}
+	long := AppendPaddedCheck(nil, check, 1312, &testKey)
+	for name, change := range map[string]func(b []byte){
+		"another attribute":         func(b []byte) { b[paddingAt+1]++ },
+		"a padding of another size": func(b []byte) { b[paddingAt+3] -= 4 },
+		"a response":                func(b []byte) { b[0] = 1 },
+	} {
+		b := bytes.Clone(long)
+		change(b)
+		b = appendFingerprint(b[:len(b)-8], 0)
+		if _, err := Parse(b); err == nil {
+			t.Errorf("%s of %d bytes is read", name, len(b))
+		}
+	}
+	// An older reader knows no padding: within its limits it takes the check as any.
+	short := AppendPaddedCheck(nil, check, 512, &testKey)
+	short[paddingAt+1]++ // an attribute that nobody knows
+	short = appendFingerprint(short[:len(short)-8], 0)
+	if m, err := Parse(short); err != nil || len(m.Unknown) != 0 {
+		t.Errorf("an unknown attribute that may be ignored: %+v, %v", m, err)
+	}
+}
+
 // TestTamperedCheck changes every bit of a check in turn.
 func TestTamperedCheck(t *testing.T) {
 	packet := AppendCheck(nil, Check{ID: NewTxID(), Hint: Hint{9}, Epoch: 5, Seq: 6}, &testKey)
@@ -115,6 +159,7 @@ func FuzzParse(f *testing.F) {
 		f.Add(unhex(f, sample))
 	}
 	f.Add(AppendCheck(nil, Check{Hint: Hint{1}, Priority: 2, Epoch: 3, Seq: 4}, &testKey))
+	f.Add(AppendPaddedCheck(nil, Check{Hint: Hint{1}, Priority: 2, Epoch: 3, Seq: 4}, 1312, &testKey))
 	f.Add(AppendCheckReply(nil, TxID{1}, v4, &testKey))
 	f.Add(AppendCheckStale(nil, TxID{1}, 77, &testKey))
 	f.Add(AppendError(nil, TxID{1}, 420, []uint16{3, 4, 5}, true))

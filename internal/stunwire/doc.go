@@ -19,7 +19,12 @@
 //	60      4+32   MESSAGE-INTEGRITY-SHA256, never truncated
 //	96      4+4    FINGERPRINT
 //
-// Its answer is a success response with XOR-MAPPED-ADDRESS, MESSAGE-INTEGRITY-SHA256
+// A padded check shows that so long a packet passes: at 60, before the integrity,
+// it has the attribute 0xFE4F, ours, comprehension-optional: zero bytes, as many
+// as make the message the length wanted, up to 8,952. No other message may be
+// longer than 548 bytes.
+//
+// The answer to both is a success response with XOR-MAPPED-ADDRESS, MESSAGE-INTEGRITY-SHA256
 // and FINGERPRINT (76 bytes for IPv4, 88 for IPv6), or, when the epoch is older
 // than one seen before, an error response 438 with the newest epoch (92 bytes):
 // never longer than the check. What does not verify gets no answer.

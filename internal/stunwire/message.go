@@ -17,12 +17,22 @@ const (
 	// MaxMessage is the longest message read, in bytes: what fits any path
 	// unfragmented (RFC 8489 section 6.1 gives 548 for IPv4).
 	MaxMessage = 548
+	// MaxPadded is the longest padded check, the only message that may be longer
+	// than MaxMessage: a WireGuard packet with 8,920 bytes in it.
+	MaxPadded = 8952
+	// MinPadded is the shortest: an empty padding is one, too.
+	MinPadded = checkSize + attrHeaderSize
 	// MaxAttributes is the largest number of attributes of a message read.
 	MaxAttributes = 16
 
 	// attrSequence is our own attribute: epoch and sequence.
 	attrSequence = stun.AttrType(0xFE4E)
 	sequenceSize = 16
+	// attrPadding is ours, too: zero bytes that make a check as long as another packet.
+	attrPadding = stun.AttrType(0xFE4F)
+
+	checkSize = 104 // of a check without padding
+	paddingAt = 60  // where the padding stands: before the integrity
 
 	// HintSize is the length of a check's USERNAME in bytes.
 	HintSize = 8
@@ -121,7 +131,7 @@ func Parse(packet []byte) (Message, error) {
 	if !Is(packet) {
 		return Message{}, errNotSTUN
 	}
-	if len(packet) > MaxMessage {
+	if len(packet) > MaxMessage && !isPadded(packet) {
 		return Message{}, errTooLong
 	}
 	raw := stun.Message{Raw: packet}
@@ -143,6 +153,14 @@ func Parse(packet []byte) (Message, error) {
 		return Message{}, errNotSTUN
 	}
 	return m, m.readAttributes(raw.Attributes)
+}
+
+// isPadded reports whether a packet has the outline of a padded check: all that
+// is longer than other messages is one attribute, at its place.
+func isPadded(packet []byte) bool {
+	return len(packet) >= MinPadded && len(packet) <= MaxPadded && binary.BigEndian.Uint16(packet) == stun.BindingRequest.Value() &&
+		binary.BigEndian.Uint16(packet[paddingAt:]) == uint16(attrPadding) &&
+		int(binary.BigEndian.Uint16(packet[paddingAt+2:])) == len(packet)-MinPadded
 }
 
 // readAttributes takes the first of each kind; a later one of the same kind is
