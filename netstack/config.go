@@ -22,8 +22,9 @@ const (
 // Config says how a stack is made. The zero value is usable.
 type Config struct {
 	// MTU is the largest packet, IP header included, that the stack sends into
-	// the tunnel: MinMTU to MaxMTU, 0 for DefaultMTU. The largest TCP segment
-	// follows from it. Packets of any size are received.
+	// the tunnel: MinMTU to MaxMTU. The largest TCP segment follows from it. When it
+	// is set it holds for all destinations; 0 means DefaultMTU for those of which
+	// SetPathMTU has said nothing. Packets of any size are received.
 	MTU int
 	// Log receives what is worth telling; nil for none.
 	Log *slog.Logger

@@ -101,8 +101,9 @@ func (d *device) Close() error {
 	return nil
 }
 
-// MTU of the stack in bytes.
-func (d *device) MTU() (int, error) { return int(d.link.MTU()), nil }
+// MTU is the stack's own, in bytes: WireGuard's padding of full packets stays
+// within it.
+func (d *device) MTU() (int, error) { return d.link.mtus.own, nil }
 
 // Name for log lines.
 func (d *device) Name() (string, error) { return "nexd", nil }

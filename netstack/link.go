@@ -13,7 +13,7 @@ import (
 // carries bare IP packets and has no link addresses.
 type link struct {
 	queue      *queue
-	mtu        atomic.Uint32
+	mtus       mtus
 	dispatcher atomic.Pointer[stack.NetworkDispatcher]
 	own        atomic.Pointer[[]netip.Addr] // where packets may go to; replaced as a whole
 	counters   counters
@@ -21,9 +21,8 @@ type link struct {
 
 var _ stack.LinkEndpoint = (*link)(nil)
 
-func newLink(mtu int) *link {
-	l := &link{queue: newQueue()}
-	l.mtu.Store(uint32(mtu))
+func newLink(mtu int, pinned bool) *link {
+	l := &link{queue: newQueue(), mtus: mtus{own: mtu, pinned: pinned}}
 	l.own.Store(new([]netip.Addr))
 	return l
 }
@@ -82,10 +81,10 @@ func (l *link) isOwn(to netip.Addr) bool {
 }
 
 // MTU is the largest IP packet gVisor sends.
-func (l *link) MTU() uint32 { return l.mtu.Load() }
+func (l *link) MTU() uint32 { return uint32(l.mtus.own) }
 
-// SetMTU changes it; flows that exist learn of it as their routes are renewed.
-func (l *link) SetMTU(mtu uint32) { l.mtu.Store(mtu) }
+// SetMTU is never called: see SetPathMTU.
+func (*link) SetMTU(uint32) {}
 
 // Attach is called with the stack's entry, and with nil when the link is removed.
 func (l *link) Attach(d stack.NetworkDispatcher) {

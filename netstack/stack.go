@@ -75,12 +75,13 @@ type Stack struct {
 // New makes a stack without addresses. gVisor's TCP starts one goroutine per
 // CPU; Close ends them, and leaves none.
 func New(config Config) (*Stack, error) {
+	pinned := config.MTU != 0
 	config = config.withDefaults()
 	if err := config.validate(); err != nil {
 		return nil, err
 	}
 	quiet()
-	s := &Stack{log: config.Log, link: newLink(config.MTU), sockets: map[*PacketConn]struct{}{}}
+	s := &Stack{log: config.Log, link: newLink(config.MTU, pinned), sockets: map[*PacketConn]struct{}{}}
 	s.device = newDevice(s.link)
 	s.gvisor = stack.New(stack.Options{
 		NetworkProtocols: []stack.NetworkProtocolFactory{
