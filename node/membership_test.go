@@ -11,6 +11,7 @@ import (
 	"nexd/controlapi"
 	"nexd/localapi"
 	"nexd/state"
+	"nexd/test/machine"
 )
 
 // A device the administrator deletes is out at once, and its daemon lives on.
@@ -241,7 +242,7 @@ func TestSecondNodeOnTheSameState(t *testing.T) {
 func TestUnwritableState(t *testing.T) {
 	t.Parallel()
 	p := newPair(t)
-	m := p.member("third", withRules(egress(t, fmt.Sprintf("tcp:%d:server:80", freePort(t)))))
+	m := p.member("third", withRules(egress(t, fmt.Sprintf("tcp:%d:server:80", machine.FreePort(t)))))
 	n, err := New(m.cfg)
 	if err != nil {
 		t.Fatal(err)

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"nexd/localapi"
+	"nexd/test/machine"
 )
 
 // echoTCP answers every stream with itself until the test ends.
@@ -70,13 +71,21 @@ func echoUDP(t *testing.T) uint16 {
 // connect opens a stream to a local port.
 func connect(t *testing.T, port uint16) *net.TCPConn {
 	t.Helper()
-	c, err := net.DialTimeout("tcp", fmt.Sprintf("127.0.0.1:%d", port), patience)
+	c, err := tryConnect(t, port)
 	if err != nil {
 		t.Fatal(err)
 	}
+	return c
+}
+
+func tryConnect(t *testing.T, port uint16) (*net.TCPConn, error) {
+	c, err := net.DialTimeout("tcp", fmt.Sprintf("127.0.0.1:%d", port), patience)
+	if err != nil {
+		return nil, err
+	}
 	t.Cleanup(func() { c.Close() })
 	c.SetDeadline(time.Now().Add(patience))
-	return c.(*net.TCPConn)
+	return c.(*net.TCPConn), nil
 }
 
 // converse sends size bytes to an echo, ends its half and reads all of them back.
@@ -89,7 +98,10 @@ func converse(t *testing.T, port uint16, size int) {
 
 func tryConverse(t *testing.T, port uint16, size int) error {
 	t.Helper()
-	c := connect(t, port)
+	c, err := tryConnect(t, port)
+	if err != nil {
+		return err // a reset may come before connect(2) has returned
+	}
 	defer c.Close()
 	sent := make([]byte, size)
 	rand.Read(sent)
@@ -147,7 +159,7 @@ type pair struct {
 func newPair(t *testing.T) *pair {
 	t.Helper()
 	w := newWorld(t)
-	p := &pair{world: w, tcp: freePort(t), udp: freePort(t)}
+	p := &pair{world: w, tcp: machine.FreePort(t), udp: machine.FreePort(t)}
 	p.server = w.join("server", withRules(
 		ingress(t, fmt.Sprintf("tcp:80:127.0.0.1:%d", echoTCP(t))),
 		ingress(t, fmt.Sprintf("udp:53:127.0.0.1:%d", echoUDP(t))),
@@ -204,7 +216,7 @@ func TestTrafficThroughTwoNodes(t *testing.T) {
 func TestOnlyDeclaredRulesExist(t *testing.T) {
 	t.Parallel()
 	p := newPair(t)
-	closed := freePort(t)
+	closed := machine.FreePort(t)
 	open := fmt.Sprintf("tcp:%d:server:%d", closed, echoTCP(t)) // listens on the server's loopback
 	if _, err := p.client.api.ChangeRules(t.Context(), specs(egress(t, open)), nil); err != nil {
 		t.Fatal(err)
@@ -231,7 +243,7 @@ func exchange(t *testing.T, c *net.TCPConn, text string) {
 func TestReadyMeansEveryRule(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	m := w.member("eager", withRules(ingress(t, "tcp:8000-8019:127.0.0.1:9000-9019"), egress(t, fmt.Sprintf("tcp:%d:eager:8000", freePort(t)))))
+	m := w.member("eager", withRules(ingress(t, "tcp:8000-8019:127.0.0.1:9000-9019"), egress(t, fmt.Sprintf("tcp:%d:eager:8000", machine.FreePort(t)))))
 	for range 3 { // the first start joins, the others have a map
 		n, err := New(m.cfg)
 		if err != nil {
@@ -274,13 +286,13 @@ func TestReadyMeansEveryRule(t *testing.T) {
 func TestThreeNodes(t *testing.T) {
 	t.Parallel()
 	p := newPair(t)
-	port := freePort(t)
+	port := machine.FreePort(t)
 	late := p.join("late",
 		withRules(egress(t, fmt.Sprintf("tcp:%d:server.nexd.internal:80", port)), ingress(t, fmt.Sprintf("tcp:80:127.0.0.1:%d,allow=client", echoTCP(t)))))
 	late.knows("client", "server")
 	converse(t, port, 100_000)
 
-	toLate, toLateFromServer := freePort(t), freePort(t)
+	toLate, toLateFromServer := machine.FreePort(t), machine.FreePort(t)
 	if _, err := p.client.api.ChangeRules(t.Context(), specs(egress(t, fmt.Sprintf("tcp:%d:late:80", toLate))), nil); err != nil {
 		t.Fatal(err)
 	}

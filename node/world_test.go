@@ -4,14 +4,11 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
-	"net"
 	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -263,39 +260,6 @@ func shortDir(t *testing.T) string {
 	}
 	t.Cleanup(func() { os.RemoveAll(dir) })
 	return dir
-}
-
-// ports remembers what freePort gave away, for tests that run side by side.
-var ports struct {
-	sync.Mutex
-	given map[uint16]bool
-}
-
-// freePort returns a port that is free for TCP and UDP on both loopbacks.
-func freePort(t *testing.T) uint16 {
-	t.Helper()
-	ports.Lock()
-	defer ports.Unlock()
-	for range 100 {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		port := l.Addr().(*net.TCPAddr).AddrPort().Port()
-		l.Close()
-		u, err := net.ListenPacket("udp", fmt.Sprintf(":%d", port))
-		if err != nil || ports.given[port] {
-			continue
-		}
-		u.Close()
-		if ports.given == nil {
-			ports.given = map[uint16]bool{}
-		}
-		ports.given[port] = true
-		return port
-	}
-	t.Fatal("no free port")
-	return 0
 }
 
 // logger writes to the test's log under -v, until the test ends.

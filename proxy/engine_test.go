@@ -7,13 +7,13 @@ import (
 	"io"
 	"net"
 	"net/netip"
-	"os"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
 
 	"nexd/proxy"
+	"nexd/test/machine"
 )
 
 func hostListen(port uint16) func() (net.Listener, error) {
@@ -29,10 +29,10 @@ func (w *world) peerDial(port uint16) func() (net.Conn, error) {
 func TestUnchangedRulesKeepTheirConnections(t *testing.T) {
 	w := loopbackWorld(t)
 	w.start(200 * time.Millisecond)
-	one, two := freePort(t, "tcp"), freePort(t, "tcp")
+	one, two := machine.FreePort(t), machine.FreePort(t)
 	serve(t, listened(t, hostListen(one)), echo)
 	serve(t, listened(t, hostListen(two)), echo)
-	port := freePort(t, "tcp")
+	port := machine.FreePort(t)
 	keep := fmt.Sprintf("ingress tcp:%d:127.0.0.1:%d", port, one)
 	partner := fmt.Sprintf("ingress tcp:%d:127.0.0.1:%d", port, two)
 	w.apply(keep)
@@ -240,18 +240,6 @@ func TestListenProblems(t *testing.T) {
 	w.listening(2)
 }
 
-func TestPrivilegedPortHint(t *testing.T) {
-	if os.Getuid() == 0 {
-		t.Skip("root may listen on any port")
-	}
-	w := loopbackWorld(t)
-	w.start(time.Second)
-	w.apply("egress tcp:80:db:80")
-	if s := w.status(0); s.State != proxy.StateFailed || !strings.Contains(s.Error, "--egress tcp:8080:") {
-		t.Errorf("status %+v", s)
-	}
-}
-
 func TestMeshAddressesCome(t *testing.T) {
 	inWorlds(t, func(t *testing.T, w *world) {
 		own := w.own
@@ -290,7 +278,7 @@ func TestMeshAddressesCome(t *testing.T) {
 func TestOnlyDeclaredPortsAndLoopback(t *testing.T) {
 	w := stackWorld(t)
 	w.start(time.Second)
-	port, dest := freePort(t, "tcp"), freePort(t, "tcp")
+	port, dest := machine.FreePort(t), machine.FreePort(t)
 	serve(t, listened(t, hostListen(dest)), echo)
 	w.apply(fmt.Sprintf("ingress tcp:%d:127.0.0.1:%d", port, dest), fmt.Sprintf("egress tcp:%d:db:80", port))
 	w.listening(0)
@@ -341,8 +329,8 @@ func TestAllow(t *testing.T) {
 func TestBalance(t *testing.T) {
 	w := loopbackWorld(t)
 	w.start(time.Second)
-	port := freePort(t, "tcp")
-	dests := []uint16{freePort(t, "tcp"), freePort(t, "tcp"), freePort(t, "tcp")}
+	port := machine.FreePort(t)
+	dests := []uint16{machine.FreePort(t), machine.FreePort(t), machine.FreePort(t)}
 	var lines []string
 	for _, d := range dests {
 		lines = append(lines, fmt.Sprintf("ingress tcp:%d:127.0.0.1:%d", port, d))
@@ -388,12 +376,12 @@ func TestCheck(t *testing.T) {
 		w.start(time.Second)
 		good, dead := w.ends("ingress"), w.ends("egress")
 		serve(t, listened(t, good.listen), echo)
-		busy := freePort(t, "tcp")
+		busy := machine.FreePort(t)
 		defer listened(t, hostListen(busy)).Close()
 		results := w.engine.Check(context.Background(), parse(t,
 			good.line(""), dead.line(""),
 			fmt.Sprintf("egress tcp:%d:db:80", busy),
-			fmt.Sprintf("egress udp:%d:nobody.nexd.internal:53", freePort(t, "udp"))))
+			fmt.Sprintf("egress udp:%d:nobody.nexd.internal:53", machine.FreePort(t))))
 		if !results[0].OK() || len(results[0].Listening) != len(w.own) {
 			t.Errorf("good rule: %+v", results[0])
 		}

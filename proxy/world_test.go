@@ -7,9 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
-	"os"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -19,6 +17,7 @@ import (
 	"nexd/netstack/netstacktest"
 	"nexd/proxy"
 	"nexd/rules"
+	"nexd/test/machine"
 )
 
 func TestMain(m *testing.M) {
@@ -257,31 +256,6 @@ func (w *world) listening(n int) {
 	w.eventually(n, "listening", func(s proxy.RuleStatus) bool { return s.State == proxy.StateListening })
 }
 
-var lastPort atomic.Uint32
-
-func init() { lastPort.Store(uint32(os.Getpid()*37) % 18_000) }
-
-// freePort returns a port nobody listens on, below those that the kernel gives
-// to outgoing connections.
-func freePort(t testing.TB, network string) uint16 {
-	t.Helper()
-	for range 1000 {
-		port := 10_000 + uint16(lastPort.Add(1)%18_000)
-		at := fmt.Sprintf(":%d", port)
-		if network == "udp" {
-			if c, err := net.ListenPacket("udp", at); err == nil {
-				c.Close()
-				return port
-			}
-		} else if ln, err := net.Listen("tcp", at); err == nil {
-			ln.Close()
-			return port
-		}
-	}
-	t.Fatal("no free port")
-	return 0
-}
-
 // ends is one rule of a direction with its client and its destination.
 type ends struct {
 	direction string
@@ -298,8 +272,8 @@ func (e ends) line(options string) string {
 
 func (w *world) ends(direction string) ends {
 	w.t.Helper()
-	e := ends{direction: direction, port: freePort(w.t, "tcp")}
-	dest := freePort(w.t, "tcp")
+	e := ends{direction: direction, port: machine.FreePort(w.t)}
+	dest := machine.FreePort(w.t)
 	switch direction {
 	case "ingress":
 		at := netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), dest)

@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"nexd/test/machine"
 	"nexd/test/netns"
 )
 
@@ -26,7 +27,7 @@ type Cluster struct {
 // test where the machine cannot run it (see the package comment).
 func New(t netns.T) *Cluster {
 	t.Helper()
-	Need(t, "mount")
+	machine.Need(t, "mount")
 	set := netns.NewSet(t, "nexd")
 	c := &Cluster{t: t, set: set, bin: Binaries(t), dir: worldDir(t)}
 	c.hub = set.Host("hub")
@@ -52,18 +53,6 @@ func worldDir(t netns.T) string {
 	}
 	t.Cleanup(func() { os.RemoveAll(dir) })
 	return dir
-}
-
-// Missing ends the test for lack of what: see [netns.Missing].
-func Missing(t netns.T, what string) {
-	t.Helper()
-	netns.Missing(t, what)
-}
-
-// Need checks that programs are installed.
-func Need(t netns.T, programs ...string) {
-	t.Helper()
-	netns.Need(t, programs...)
 }
 
 // Until calls ok until it returns nil; the test fails with its last error after limit.

@@ -10,7 +10,6 @@
 //     unprivileged user, [Service.Relay] `nexd relay`.
 //   - [Proxy.Look] and [Proxy.Metrics] ask a daemon what it knows.
 //
-// It needs root, ip(8) and the tools a test names. What is missing fails the
-// test when NEXD_TEST_REQUIRE is set (continuous integration) and skips it,
-// saying what to install, elsewhere.
+// It needs root, ip(8) and the tools a test names; where they are missing,
+// test/machine says what becomes of the test.
 package cluster

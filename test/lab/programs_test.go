@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"nexd/test/cluster"
+	"nexd/test/machine"
 	"nexd/test/netns"
 )
 
@@ -15,7 +16,7 @@ import (
 // find the direct path between them and carry a connection over it.
 func TestPrograms(t *testing.T) {
 	t.Parallel()
-	cluster.Need(t, "curl")
+	machine.Need(t, "curl")
 	l := New(t)
 	c := cluster.Over(t)
 	adopt := func(s *Site) *cluster.Node {

@@ -10,6 +10,8 @@ import (
 	"sync/atomic"
 
 	"golang.org/x/sys/unix"
+
+	"nexd/test/machine"
 )
 
 const (
@@ -39,9 +41,9 @@ var setCount atomic.Int32
 func NewSet(t T, word string) *Set {
 	t.Helper()
 	if os.Geteuid() != 0 {
-		Missing(t, "root: network namespaces cannot be made without it")
+		machine.Missing(t, "root: network namespaces cannot be made without it")
 	}
-	Need(t, "ip", "chroot")
+	machine.Need(t, "ip", "chroot")
 	if err := os.MkdirAll(locksDir, 0o755); err != nil {
 		t.Fatalf("%v", err)
 	}

@@ -1,10 +1,6 @@
 package netns
 
-import (
-	"os"
-	"os/exec"
-	"time"
-)
+import "time"
 
 // T is what this package and its users want of a test; testing.TB has it, and a
 // program that is no test can offer it, too.
@@ -17,26 +13,6 @@ type T interface {
 	Failed() bool
 	// Cleanup registers what is done at the end, the last one first.
 	Cleanup(f func())
-}
-
-// Missing ends the test for lack of what: skipped on a user's machine, failed
-// where NEXD_TEST_REQUIRE says that everything is to be there.
-func Missing(t T, what string) {
-	t.Helper()
-	if os.Getenv("NEXD_TEST_REQUIRE") != "" {
-		t.Fatalf("missing: %s", what)
-	}
-	t.Skipf("missing: %s (test/setup.sh installs what tests need)", what)
-}
-
-// Need checks that programs are installed.
-func Need(t T, programs ...string) {
-	t.Helper()
-	for _, p := range programs {
-		if _, err := exec.LookPath(p); err != nil {
-			Missing(t, "program "+p)
-		}
-	}
 }
 
 // Until calls ok until it returns nil; the test fails with its last error after limit.

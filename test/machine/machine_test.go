@@ -1,0 +1,48 @@
+package machine
+
+import (
+	"fmt"
+	"net"
+	"strings"
+	"testing"
+)
+
+// seen is a T that remembers how it was ended first.
+type seen struct{ how string }
+
+func (*seen) Helper()                             {}
+func (s *seen) Fatalf(format string, args ...any) { s.end("failed: " + fmt.Sprintf(format, args...)) }
+func (s *seen) Skipf(format string, args ...any)  { s.end("skipped: " + fmt.Sprintf(format, args...)) }
+
+func (s *seen) end(how string) {
+	if s.how == "" {
+		s.how = how
+	}
+}
+
+func TestMissing(t *testing.T) {
+	for require, want := range map[string]string{"": "skipped: ", "1": "failed: "} {
+		t.Setenv("NEXD_TEST_REQUIRE", require)
+		var s seen
+		Need(&s, "sh", "no-such-program")
+		if !strings.HasPrefix(s.how, want) || !strings.Contains(s.how, "no-such-program") {
+			t.Errorf("NEXD_TEST_REQUIRE=%s: %s", require, s.how)
+		}
+	}
+}
+
+func TestFreePort(t *testing.T) {
+	given := map[uint16]bool{}
+	for range 100 {
+		port := FreePort(t)
+		if given[port] || port < lowestPort || port >= lowestPort+ports {
+			t.Errorf("port %d", port)
+		}
+		given[port] = true
+		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer l.Close()
+	}
+}
