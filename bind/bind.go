@@ -68,6 +68,7 @@ type Bind struct {
 	ring    *ring
 	extras  extras
 	raw     atomic.Pointer[way] // where WriteUDP last wrote to
+	whole   whole
 
 	open atomic.Bool
 	port atomic.Uint32 // of the socket as last opened; 0 before

@@ -25,6 +25,7 @@ type Endpoint struct {
 	gone  atomic.Bool           // forgotten: another Endpoint may have taken its place
 
 	lastSent, lastReceived atomic.Int64 // nanoseconds after Bind.epoch, 0 never
+	lastLarge              atomic.Int64 // likewise: a packet of more than safeSize was sent
 	txBytes, rxBytes       atomic.Uint64
 
 	relay   atomic.Uint32 // through which a packet of the peer last came, 0 none

@@ -13,6 +13,9 @@ type Activity struct {
 	// LastReceived when a WireGuard packet last came by the route's Path: from
 	// that address, or through that very relay.
 	LastSent, LastReceived time.Time
+	// LastLarge is when the last packet of more than 1312 bytes was sent, which
+	// not every path carries.
+	LastLarge time.Time
 	// WireGuard's bytes to the peer, those sent twice once, and from it: from
 	// the addresses of its route and through all relays.
 	TxBytes, RxBytes uint64
@@ -31,6 +34,7 @@ func (b *Bind) Activity(peer key.Public) Activity {
 	return Activity{
 		LastSent:     b.moment(e.lastSent.Load()),
 		LastReceived: b.moment(e.lastReceived.Load()),
+		LastLarge:    b.moment(e.lastLarge.Load()),
 		TxBytes:      e.txBytes.Load(),
 		RxBytes:      e.rxBytes.Load(),
 		Relay:        uint16(e.relay.Load()),

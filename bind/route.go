@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"slices"
 	"sync/atomic"
+	"time"
 
 	"golang.zx2c4.com/wireguard/conn"
 
@@ -43,9 +44,18 @@ type way struct {
 	relay uint16               // 0: none, then to is set
 	to    *conn.StdNetEndpoint // without a source: the routing table chooses it
 	class class                // of a direct one
-	// single is set once the system has refused a batch that it takes one by
-	// one, as it does with segments larger than the path's MTU.
-	single atomic.Bool
+	// refused is the size of the segments of a batch that the system took only one
+	// by one, at refusedAt: they are larger than the path's MTU. 0: none was.
+	refused, refusedAt atomic.Int64
+}
+
+// refusedFor is how long a size of segments is not tried as a batch again.
+const refusedFor = time.Minute
+
+// refuses reports whether the system would refuse packets as one batch.
+func (w *way) refuses(bufs [][]byte, now int64) bool {
+	size := w.refused.Load()
+	return size != 0 && now-w.refusedAt.Load() < int64(refusedFor) && int64(largest(bufs)) >= size
 }
 
 func newWay(addr netip.AddrPort) *way {

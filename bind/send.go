@@ -121,12 +121,26 @@ func (b *Bind) sendOver(r *route, e *Endpoint, bufs [][]byte, size int, twice bo
 		err = errors.Join(err, spareErr)
 	}
 	if sent {
-		e.noteSent(b.since(), size)
+		now := b.since()
+		e.noteSent(now, size)
+		if anyLarge(bufs) {
+			e.lastLarge.Store(now)
+		}
 	}
 	if err != nil {
 		return net.ErrClosed
 	}
 	return nil
+}
+
+// anyLarge reports whether a path of the least size may not carry one of them.
+func anyLarge(bufs [][]byte) bool {
+	for _, p := range bufs {
+		if len(p) > safeSize {
+			return true
+		}
+	}
+	return false
 }
 
 // sendVia sends to a peer by one way and reports whether anything left. The
@@ -154,7 +168,7 @@ func (b *Bind) sendDirect(bufs [][]byte, size int, to *conn.StdNetEndpoint, w *w
 // transmit writes to the socket; packet by packet, when the system refuses
 // them as a batch. w may be nil.
 func (b *Bind) transmit(bufs [][]byte, to *conn.StdNetEndpoint, w *way) error {
-	if w != nil && len(bufs) > 1 && w.single.Load() {
+	if w != nil && len(bufs) > 1 && w.refuses(bufs, b.since()) {
 		return b.transmitEach(bufs, to)
 	}
 	err := b.write(bufs, to)
@@ -163,7 +177,8 @@ func (b *Bind) transmit(bufs [][]byte, to *conn.StdNetEndpoint, w *way) error {
 	}
 	if len(bufs) > 1 && (errors.Is(err, syscall.EINVAL) || errors.Is(err, syscall.EMSGSIZE)) {
 		if err = b.transmitEach(bufs, to); err == nil && w != nil {
-			w.single.Store(true)
+			w.refused.Store(int64(largest(bufs)))
+			w.refusedAt.Store(b.since())
 		}
 	}
 	return err
@@ -212,6 +227,14 @@ func (b *Bind) settle(err error, packets int) error {
 		b.log.Debug("packets not sent; further ones are only counted", logkey.Err, err)
 	}
 	return nil
+}
+
+// largest is the size of the largest of packets.
+func largest(packets [][]byte) (size int) {
+	for _, p := range packets {
+		size = max(size, len(p))
+	}
+	return size
 }
 
 // total is the size of packets in bytes.

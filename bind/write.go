@@ -1,6 +1,7 @@
 package bind
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -51,6 +52,9 @@ func (b *Bind) WriteUDP(packets [][]byte, to netip.AddrPort) error {
 	for len(packets) > 0 {
 		n := min(size, len(packets))
 		if err := b.transmit(packets[:n], w.to, w); err != nil {
+			if errors.Is(err, syscall.EMSGSIZE) {
+				b.whole.refused.Add(1)
+			}
 			return fmt.Errorf("send to %s: %w", to, err)
 		}
 		packets = packets[n:]
