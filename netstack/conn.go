@@ -18,147 +18,147 @@ import (
 // Conn is a TCP connection of the stack. Beside net.Conn it can be closed in one
 // direction, and reset. All methods may be called from many goroutines; Reads are
 // served one after the other, and so are Writes.
+//
+// A Conn can also be moved without anybody waiting in it: see [Conn.Notify],
+// [Conn.ReadPieces] and [Conn.WriteFrom]. What blocked calls need is made by the
+// first of them, so an idle connection that is only moved costs little memory.
 type Conn struct {
 	stack         *Stack
 	endpoint      tcpip.Endpoint
 	events        *waiter.Queue
-	local, remote *net.TCPAddr
+	local, remote netip.AddrPort
 
-	done      chan struct{} // closed by Close and Reset
-	closeOnce sync.Once
+	closed atomic.Bool           // by Close or Reset
+	waits  atomic.Pointer[waits] // of blocked calls; nil until the first
+	notice notice
 	// broken is the error that ended the connection. gVisor tells it once; every
 	// Read and Write after it must see it.
 	broken atomic.Pointer[error]
 
-	readable     <-chan struct{}
-	readEntry    waiter.Entry
-	readDeadline *deadline
-	readMu       sync.Mutex // guards sink: one Read at a time
-	sink         tcpip.SliceWriter
-
-	writable      <-chan struct{}
-	writeEntry    waiter.Entry
-	writeDeadline *deadline
-	writeMu       sync.Mutex // guards source: one Write at a time
-	source        bytes.Reader
+	readMu  sync.Mutex // one Read at a time
+	writeMu sync.Mutex // one Write at a time
+	mu      sync.Mutex // guards closing, and the making of waits and notice
 }
 
 var _ net.Conn = (*Conn)(nil)
 
+// newConn takes over an endpoint; local may be asked for with begin, once known.
 func newConn(s *Stack, endpoint tcpip.Endpoint, events *waiter.Queue, remote netip.AddrPort) *Conn {
-	c := &Conn{
-		stack: s, endpoint: endpoint, events: events,
-		local: new(net.TCPAddr), remote: net.TCPAddrFromAddrPort(remote),
-		done:         make(chan struct{}),
-		readDeadline: newDeadline(), writeDeadline: newDeadline(),
-	}
-	const trouble = waiter.EventErr | waiter.EventHUp
-	c.readEntry, c.readable = channelEntry(waiter.ReadableEvents | trouble)
-	c.writeEntry, c.writable = channelEntry(waiter.WritableEvents | trouble)
-	events.EventRegister(&c.readEntry)
-	events.EventRegister(&c.writeEntry)
-	return c
+	return &Conn{stack: s, endpoint: endpoint, events: events, remote: remote}
 }
 
 // begin completes a connection that is established.
 func (c *Conn) begin() {
 	if f, err := c.endpoint.GetLocalAddress(); err == nil {
-		c.local = net.TCPAddrFromAddrPort(fromFull(f))
+		c.local = fromFull(f)
 	}
 	c.setKeepAlive(net.KeepAliveConfig{Enable: true}) // fails only if it has ended already
-}
-
-func channelEntry(mask waiter.EventMask) (waiter.Entry, <-chan struct{}) {
-	entry, c := waiter.NewChannelEntry(mask)
-	return entry, c
 }
 
 // Read returns io.EOF after the peer's FIN, and an error that is
 // syscall.ECONNRESET after its RST (bytes received before it come first).
 func (c *Conn) Read(b []byte) (int, error) {
+	w := c.waiting()
 	c.readMu.Lock()
 	defer c.readMu.Unlock()
 	for {
-		expired := c.readDeadline.wait()
+		expired := w.readDeadline.wait()
 		if err := c.state(expired); err != nil {
 			return 0, c.fail("read", err)
 		}
 		if len(b) == 0 {
 			return 0, nil
 		}
-		c.sink = b
-		result, err := c.endpoint.Read(&c.sink, tcpip.ReadOptions{})
-		c.sink = nil
-		switch err.(type) {
-		case nil:
+		w.sink = b
+		result, err := c.endpoint.Read(&w.sink, tcpip.ReadOptions{})
+		w.sink = nil
+		if err == nil {
 			c.endpoint.ModerateRecvBuf(result.Count)
 			return result.Count, nil
-		case *tcpip.ErrWouldBlock:
-		case *tcpip.ErrClosedForReceive:
-			if err := c.ended(); err != nil {
-				return 0, c.fail("read", err)
-			}
-			return 0, io.EOF
-		default:
-			return 0, c.fail("read", c.breakWith(err))
+		}
+		if err := c.readError(err); err != nil {
+			return 0, err
 		}
 		select {
-		case <-c.readable:
+		case <-w.readable:
 		case <-expired:
-		case <-c.done:
+		case <-w.done:
 		}
 	}
+}
+
+// readError is what a read sees: io.EOF, an error, or nil if it has to wait.
+func (c *Conn) readError(err tcpip.Error) error {
+	switch err.(type) {
+	case *tcpip.ErrWouldBlock:
+		return nil
+	case *tcpip.ErrClosedForReceive:
+		if err := c.ended(); err != nil {
+			return c.fail("read", err)
+		}
+		if c.closed.Load() || c.stack.closed.Load() {
+			return c.fail("read", net.ErrClosed)
+		}
+		return io.EOF
+	}
+	return c.fail("read", c.breakWith(err))
 }
 
 // Write returns when all of b is in the connection's buffer. After the peer's
 // FIN, its RST gives EPIPE, as on the sockets of Linux.
 func (c *Conn) Write(b []byte) (int, error) {
+	w := c.waiting()
 	c.writeMu.Lock()
 	defer c.writeMu.Unlock()
-	defer c.source.Reset(nil)
+	var source bytes.Reader
 	n := 0
 	for {
-		expired := c.writeDeadline.wait()
+		expired := w.writeDeadline.wait()
 		if err := c.state(expired); err != nil {
 			return n, c.fail("write", err)
 		}
 		if n == len(b) {
 			return n, nil
 		}
-		c.source.Reset(b[n:])
-		written, err := c.endpoint.Write(&c.source, tcpip.WriteOptions{})
+		source.Reset(b[n:])
+		written, err := c.endpoint.Write(&source, tcpip.WriteOptions{})
 		n += int(written)
-		switch err.(type) {
-		case nil:
+		if err == nil {
 			if n == len(b) {
 				return n, nil
 			}
 			if written > 0 {
 				continue
 			}
-		case *tcpip.ErrWouldBlock:
-		case *tcpip.ErrClosedForSend:
-			if err := c.ended(); err != nil {
-				return n, c.fail("write", err)
-			}
-			return n, c.fail("write", syscall.EPIPE)
-		default:
-			return n, c.fail("write", c.breakWith(err))
+		} else if err := c.writeError(err); err != nil {
+			return n, err
 		}
 		select {
-		case <-c.writable:
+		case <-w.writable:
 		case <-expired:
-		case <-c.done:
+		case <-w.done:
 		}
 	}
 }
 
+// writeError is what a write sees, nil if it has to wait.
+func (c *Conn) writeError(err tcpip.Error) error {
+	switch err.(type) {
+	case *tcpip.ErrWouldBlock:
+		return nil
+	case *tcpip.ErrClosedForSend:
+		if err := c.ended(); err != nil {
+			return c.fail("write", err)
+		}
+		return c.fail("write", syscall.EPIPE)
+	}
+	return c.fail("write", c.breakWith(err))
+}
+
 // state is why nothing can be done now, or nil.
 func (c *Conn) state(expired <-chan struct{}) error {
-	select {
-	case <-c.done:
+	if c.closed.Load() {
 		return net.ErrClosed
-	default:
 	}
 	select {
 	case <-expired:
@@ -185,13 +185,8 @@ func (c *Conn) breakWith(err tcpip.Error) error {
 
 // fail makes the error that a caller sees.
 func (c *Conn) fail(op string, err error) error {
-	select {
-	case <-c.done:
+	if c.closed.Load() || c.stack.closed.Load() {
 		err = net.ErrClosed
-	default:
-		if c.stack.closed.Load() {
-			err = net.ErrClosed
-		}
 	}
 	return opError(op, "tcp", c.LocalAddr(), c.RemoteAddr(), err)
 }
@@ -200,24 +195,29 @@ func (c *Conn) fail(op string, err error) error {
 // a FIN, without anybody waiting for it. Bytes received but not read make it a
 // reset (RFC 2525 section 2.17). Blocked calls return net.ErrClosed.
 func (c *Conn) Close() error {
-	closed := false
-	c.closeOnce.Do(func() {
-		closed = true
-		close(c.done)
-		c.endpoint.Close()
-		c.release()
-	})
-	if !closed {
+	if !c.shut(c.endpoint.Close) {
 		return c.fail("close", net.ErrClosed)
 	}
 	return nil
 }
 
-func (c *Conn) release() {
-	c.events.EventUnregister(&c.readEntry)
-	c.events.EventUnregister(&c.writeEntry)
-	c.readDeadline.set(time.Time{})
-	c.writeDeadline.set(time.Time{})
+// shut ends the endpoint by how and wakes who waits; only the first call does.
+func (c *Conn) shut(how func()) bool {
+	c.mu.Lock()
+	first := c.closed.CompareAndSwap(false, true)
+	c.mu.Unlock()
+	if !first {
+		return false
+	}
+	c.Notify(nil)
+	if w := c.waits.Load(); w != nil {
+		close(w.done)
+	}
+	how()
+	if w := c.waits.Load(); w != nil {
+		w.end(c.events)
+	}
+	return true
 }
 
 // CloseWrite sends a FIN after what was written; reading goes on.
@@ -230,10 +230,8 @@ func (c *Conn) CloseWrite() error {
 func (c *Conn) CloseRead() error { return c.shutdown(tcpip.ShutdownRead) }
 
 func (c *Conn) shutdown(flags tcpip.ShutdownFlags) error {
-	select {
-	case <-c.done:
+	if c.closed.Load() {
 		return c.fail("shutdown", net.ErrClosed)
-	default:
 	}
 	if err := c.endpoint.Shutdown(flags); err != nil {
 		return c.fail("shutdown", errno(err))
@@ -242,33 +240,33 @@ func (c *Conn) shutdown(flags tcpip.ShutdownFlags) error {
 }
 
 // LocalAddr is the connection's own *net.TCPAddr.
-func (c *Conn) LocalAddr() net.Addr { return c.local }
+func (c *Conn) LocalAddr() net.Addr { return net.TCPAddrFromAddrPort(c.local) }
 
 // RemoteAddr is the peer's *net.TCPAddr.
-func (c *Conn) RemoteAddr() net.Addr { return c.remote }
+func (c *Conn) RemoteAddr() net.Addr { return net.TCPAddrFromAddrPort(c.remote) }
 
 // RemoteAddrPort is RemoteAddr in its newer form.
-func (c *Conn) RemoteAddrPort() netip.AddrPort { return c.remote.AddrPort() }
+func (c *Conn) RemoteAddrPort() netip.AddrPort { return c.remote }
 
 // SetDeadline sets both deadlines; see net.Conn.
-func (c *Conn) SetDeadline(t time.Time) error {
-	return c.setDeadlines(t, c.readDeadline, c.writeDeadline)
-}
+func (c *Conn) SetDeadline(t time.Time) error { return c.setDeadlines(t, true, true) }
 
 // SetReadDeadline is as in net.Conn.
-func (c *Conn) SetReadDeadline(t time.Time) error { return c.setDeadlines(t, c.readDeadline) }
+func (c *Conn) SetReadDeadline(t time.Time) error { return c.setDeadlines(t, true, false) }
 
 // SetWriteDeadline is as in net.Conn.
-func (c *Conn) SetWriteDeadline(t time.Time) error { return c.setDeadlines(t, c.writeDeadline) }
+func (c *Conn) SetWriteDeadline(t time.Time) error { return c.setDeadlines(t, false, true) }
 
-func (c *Conn) setDeadlines(t time.Time, deadlines ...*deadline) error {
-	select {
-	case <-c.done:
+func (c *Conn) setDeadlines(t time.Time, read, write bool) error {
+	if c.closed.Load() {
 		return c.fail("set deadline", net.ErrClosed)
-	default:
 	}
-	for _, d := range deadlines {
-		d.set(t)
+	w := c.waiting()
+	if read {
+		w.readDeadline.set(t)
+	}
+	if write {
+		w.writeDeadline.set(t)
 	}
 	return nil
 }

@@ -12,7 +12,13 @@ type deadline struct {
 	passed chan struct{} // closed when the time has come
 }
 
-func newDeadline() *deadline { return &deadline{passed: make(chan struct{})} }
+func newDeadline() *deadline {
+	d := new(deadline)
+	d.init()
+	return d
+}
+
+func (d *deadline) init() { d.passed = make(chan struct{}) }
 
 // wait returns a channel that is closed once the deadline has passed. Moving
 // the deadline keeps the channel valid unless it had passed already.

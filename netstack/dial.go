@@ -42,10 +42,11 @@ func (s *Stack) dialTCP(ctx context.Context, to netip.AddrPort) (*Conn, error) {
 		return nil, errno(terr)
 	}
 	c := newConn(s, endpoint, events, to)
+	w := c.waiting()
 	terr = endpoint.Connect(fullOf(to))
 	if _, started := terr.(*tcpip.ErrConnectStarted); started {
 		select {
-		case <-c.writable:
+		case <-w.writable:
 			terr = endpoint.LastError()
 		case <-ctx.Done():
 			c.Reset()
@@ -64,6 +65,8 @@ func (s *Stack) dialTCP(ctx context.Context, to netip.AddrPort) (*Conn, error) {
 		c.Reset()
 		return nil, err
 	}
+	c.waits.Store(nil) // nobody else has seen c yet
+	w.end(events)
 	c.begin()
 	return c, nil
 }

@@ -29,10 +29,8 @@ func (c *Conn) SetKeepAlivePeriod(d time.Duration) error {
 // SetKeepAliveConfig sets everything about keepalive. As in package net a zero
 // field takes the default and a negative one leaves what is set.
 func (c *Conn) SetKeepAliveConfig(config net.KeepAliveConfig) error {
-	select {
-	case <-c.done:
+	if c.closed.Load() {
 		return c.fail("set keepalive", net.ErrClosed)
-	default:
 	}
 	if err := c.setKeepAlive(config); err != nil {
 		return c.fail("set keepalive", errno(err))
@@ -73,10 +71,8 @@ func (c *Conn) setKeepAlive(config net.KeepAliveConfig) tcpip.Error {
 
 // SetNoDelay turns Nagle's algorithm off, as it is for new connections, or on.
 func (c *Conn) SetNoDelay(noDelay bool) error {
-	select {
-	case <-c.done:
+	if c.closed.Load() {
 		return c.fail("set no delay", net.ErrClosed)
-	default:
 	}
 	c.endpoint.SocketOptions().SetDelayOption(!noDelay)
 	return nil

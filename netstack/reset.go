@@ -10,11 +10,9 @@ import (
 // Reset ends the connection with a RST: the peer's next Read fails with
 // ECONNRESET, and what was not yet delivered is lost. Closing first is no error.
 func (c *Conn) Reset() error {
-	c.closeOnce.Do(func() {
-		close(c.done)
+	c.shut(func() {
 		c.endpoint.SocketOptions().SetLinger(tcpip.LingerOption{Enabled: true})
 		c.endpoint.Close()
-		c.release()
 	})
 	return nil
 }
@@ -24,36 +22,46 @@ func (c *Conn) Reset() error {
 // RST, ETIMEDOUT when keepalive found it gone, once. It returns nil when the connection
 // ended properly, was closed, or the read deadline passed.
 func (c *Conn) AwaitReset() error {
+	w := c.waiting()
 	c.readMu.Lock()
 	defer c.readMu.Unlock()
 	for {
-		expired := c.readDeadline.wait()
+		expired := w.readDeadline.wait()
 		if c.state(expired) != nil {
 			return nil
 		}
-		switch tcp.EndpointState(c.endpoint.State()) {
-		case tcp.StateTimeWait:
-			return nil
-		case tcp.StateClose:
-			// After both FINs, or a RST after the peer's FIN: then gVisor leaves
-			// an error, which a Write would not be told.
-			if c.endpoint.LastError() != nil {
-				return c.fail("read", syscall.ECONNRESET)
-			}
-			return nil
-		case tcp.StateError:
-			if err := c.endpoint.LastError(); err != nil {
-				return c.fail("read", c.breakWith(err))
-			}
-			if err := c.ended(); err != nil { // Write was told
-				return c.fail("read", err)
-			}
-			return nil
+		if over, err := c.afterEnd(); over {
+			return err
 		}
 		select {
-		case <-c.readable:
+		case <-w.readable:
 		case <-expired:
-		case <-c.done:
+		case <-w.done:
 		}
 	}
+}
+
+// afterEnd is what became of the connection since the peer's FIN, once nothing
+// more can.
+func (c *Conn) afterEnd() (over bool, err error) {
+	switch tcp.EndpointState(c.endpoint.State()) {
+	case tcp.StateTimeWait:
+		return true, nil
+	case tcp.StateClose:
+		// After both FINs, or a RST after the peer's FIN: then gVisor leaves
+		// an error, which a Write would not be told.
+		if c.endpoint.LastError() != nil {
+			return true, c.fail("read", syscall.ECONNRESET)
+		}
+		return true, nil
+	case tcp.StateError:
+		if err := c.endpoint.LastError(); err != nil {
+			return true, c.fail("read", c.breakWith(err))
+		}
+		if err := c.ended(); err != nil { // Write was told
+			return true, c.fail("read", err)
+		}
+		return true, nil
+	}
+	return false, nil
 }
