@@ -15,6 +15,7 @@ import (
 	"golang.zx2c4.com/wireguard/conn"
 
 	"nexd/key"
+	"nexd/test/need"
 )
 
 // packet is what a reader got out of a socket.
@@ -99,15 +100,6 @@ func loopback(b *Bind, v6 bool) netip.AddrPort {
 	return netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), b.Port())
 }
 
-func hasIPv6() bool {
-	c, err := net.ListenUDP("udp6", &net.UDPAddr{IP: net.IPv6loopback})
-	if err != nil {
-		return false
-	}
-	c.Close()
-	return true
-}
-
 func TestBothFamiliesOnOnePort(t *testing.T) {
 	a, b := New(Config{}), New(Config{})
 	reading(t, a)
@@ -115,8 +107,8 @@ func TestBothFamiliesOnOnePort(t *testing.T) {
 	peer := newPeer()
 	ep := peerEndpoint(t, a, peer)
 	for _, v6 := range []bool{false, true} {
-		if v6 && !hasIPv6() {
-			t.Skip("no IPv6 here")
+		if v6 {
+			need.IPv6(t)
 		}
 		setPath(a, peer, loopback(b, v6))
 		if err := a.Send([][]byte{transport(7)}, ep); err != nil {

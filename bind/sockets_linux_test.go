@@ -10,6 +10,8 @@ import (
 
 	"golang.org/x/sys/unix"
 	"golang.zx2c4.com/wireguard/conn"
+
+	"nexd/test/need"
 )
 
 // openPair opens two sockets without readers and returns the IPv4 receiver of
@@ -32,7 +34,7 @@ func batchedOf(t testing.TB, s *sockets) *batched {
 	t.Helper()
 	b, ok := s.now.Load().v4.via.(*batched)
 	if !ok {
-		t.Skip("no batches on this system")
+		need.Missing(t, "batched sockets")
 	}
 	return b
 }
@@ -42,7 +44,7 @@ func TestKernelCutsAndJoins(t *testing.T) {
 	receive, to := openPair(t, a, b)
 	in := batchedOf(t, b).in
 	if !batchedOf(t, a).cuts.Load() || in.tells == nil {
-		t.Skip("this kernel neither cuts nor joins")
+		need.Missing(t, "a kernel that cuts and joins datagrams")
 	}
 	sent := tagged(append(repeated(45, 1400), 700)...)
 	if err := a.Send(sent, to); err != nil {
@@ -109,7 +111,7 @@ func TestDeviceThatCannotCut(t *testing.T) {
 	receive, to := openPair(t, a, b)
 	s := batchedOf(t, a)
 	if !s.cuts.Load() {
-		t.Skip("this kernel does not cut")
+		need.Missing(t, "a kernel that cuts datagrams")
 	}
 	o := outboxes.New().(*outbox)
 	calls := 0
@@ -206,7 +208,7 @@ func TestMark(t *testing.T) {
 	drain(t, s)
 	err := s.SetMark(7)
 	if errors.Is(err, syscall.EPERM) {
-		t.Skip("needs privileges")
+		need.Missing(t, "the privilege to mark packets")
 	}
 	if err != nil {
 		t.Fatal(err)

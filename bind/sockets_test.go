@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"golang.zx2c4.com/wireguard/conn"
+
+	"nexd/test/need"
 )
 
 // bothCarriers runs a test with the sockets of this system and with plain ones.
@@ -140,9 +142,7 @@ func alternates(t *testing.T, a, b conn.Bind) (got int) {
 }
 
 func TestFamiliesAlternate(t *testing.T) {
-	if !hasIPv6() {
-		t.Skip("no IPv6 here")
-	}
+	need.IPv6(t)
 	bothCarriers(t, func(t *testing.T, open func() *sockets) {
 		if got := alternates(t, open(), open()); got != 20 {
 			t.Errorf("%d of 20 packets came", got)
@@ -169,11 +169,11 @@ func TestPacketsOfAllSizes(t *testing.T) {
 		a, b := open(), open()
 		_, from := drain(t, a)
 		in, port := drain(t, b)
-		for name, sizes := range cases {
-			for _, v6 := range []bool{false, true} {
-				if v6 && !hasIPv6() {
-					continue
-				}
+		for _, v6 := range []bool{false, true} {
+			if v6 {
+				need.IPv6(t)
+			}
+			for name, sizes := range cases {
 				sent := tagged(sizes...)
 				kept := tagged(sizes...)
 				if err := a.Send(sent, local(v6, port)); err != nil {
@@ -297,8 +297,8 @@ func TestCloseEndsReceiveAndSend(t *testing.T) {
 
 func TestTakenPort(t *testing.T) {
 	for _, network := range []string{"udp4", "udp6"} {
-		if network == "udp6" && !hasIPv6() {
-			continue
+		if network == "udp6" {
+			need.IPv6(t)
 		}
 		c, err := listenUDP(network, 0)
 		if err != nil {
@@ -320,9 +320,7 @@ func TestTakenPort(t *testing.T) {
 }
 
 func TestSearchForAPortFreeForBoth(t *testing.T) {
-	if !hasIPv6() {
-		t.Skip("no IPv6 here")
-	}
+	need.IPv6(t)
 	s := newSockets().(*sockets)
 	tried := 0
 	s.listen = func(network string, port uint16) (*net.UDPConn, error) {
@@ -345,9 +343,9 @@ func TestSearchForAPortFreeForBoth(t *testing.T) {
 }
 
 func TestHostWithOneFamily(t *testing.T) {
-	for _, missing := range []string{"udp4", "udp6"} {
-		if missing == "udp4" && !hasIPv6() {
-			continue
+	for _, missing := range []string{"udp6", "udp4"} {
+		if missing == "udp4" {
+			need.IPv6(t)
 		}
 		s := newSockets().(*sockets)
 		s.listen = func(network string, port uint16) (*net.UDPConn, error) {

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"crypto/tls"
 	"fmt"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -14,6 +13,7 @@ import (
 
 	"nexd/controlapi"
 	"nexd/relay"
+	"nexd/test/need"
 )
 
 // What a reverse proxy needs for the relay: that it passes the upgrade on. The
@@ -72,29 +72,18 @@ func TestTheManualsNginxIsTheTestedOne(t *testing.T) {
 // The relay's WebSocket, the list of relays, homes and signals work behind nginx
 // under a path, whether nginx takes the path off or passes it on.
 func TestRelayBehindNginx(t *testing.T) {
-	nginx, err := exec.LookPath("nginx")
-	if err != nil {
-		if os.Getenv("NEXD_TEST_REQUIRE") != "" {
-			t.Fatal("nginx is missing: apt-get install nginx-light")
-		}
-		t.Skip("nginx is missing: apt-get install nginx-light")
-	}
+	need.Programs(t, "nginx")
 	for name, upstream := range map[string]string{"path taken off": "/", "path passed on": ""} {
 		t.Run(name, func(t *testing.T) {
-			l, err := net.Listen("tcp", "127.0.0.1:0")
-			if err != nil {
-				t.Fatal(err)
-			}
-			front := l.Addr().String()
+			front := fmt.Sprintf("127.0.0.1:%d", need.Port(t))
 			w := start(t, t.TempDir(), func(c *Config) { c.STUNListen, c.PublicURL = stunOff, "https://"+front+"/mesh" })
 			dir := t.TempDir()
 			conf := filepath.Join(dir, "nginx.conf")
 			if err := os.WriteFile(conf, fmt.Appendf(nil, nginxConf, dir, front, w.dir, w.svc.Addr(), upstream), 0o600); err != nil {
 				t.Fatal(err)
 			}
-			l.Close() // nginx takes the port
 			var said bytes.Buffer
-			child := exec.Command(nginx, "-c", conf, "-p", dir, "-e", "stderr")
+			child := exec.Command("nginx", "-c", conf, "-p", dir, "-e", "stderr")
 			child.Stderr = &said
 			if err := child.Start(); err != nil {
 				t.Fatal(err)

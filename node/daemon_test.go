@@ -10,7 +10,7 @@ import (
 	"time"
 
 	"nexd/localapi"
-	"nexd/test/machine"
+	"nexd/test/need"
 )
 
 // The daemon's socket: what nexctl asks a running node.
@@ -68,7 +68,7 @@ func TestRulesAtRunTime(t *testing.T) {
 	held := connect(t, p.tcp)
 	exchange(t, held, "before")
 
-	more := machine.FreePort(t)
+	more := need.Port(t)
 	added := egress(t, fmt.Sprintf("tcp:%d:server:80", more))
 	list, err := api.ChangeRules(ctx, specs(added), nil)
 	if err != nil || len(list) != 3 {
@@ -144,11 +144,11 @@ func TestReload(t *testing.T) {
 	p := newPair(t)
 	held := connect(t, p.tcp)
 	exchange(t, held, "before")
-	added := egress(t, fmt.Sprintf("tcp:%d:server:80", machine.FreePort(t)))
+	added := egress(t, fmt.Sprintf("tcp:%d:server:80", need.Port(t)))
 	if _, err := p.client.api.ChangeRules(t.Context(), specs(added), nil); err != nil {
 		t.Fatal(err)
 	}
-	kept, fresh := p.client.cfg.Rules[0], egress(t, fmt.Sprintf("tcp:%d:server:80", machine.FreePort(t)))
+	kept, fresh := p.client.cfg.Rules[0], egress(t, fmt.Sprintf("tcp:%d:server:80", need.Port(t)))
 	if err := p.client.n.Reload(specs(kept, kept)); err == nil {
 		t.Error("a reload with an error succeeds")
 	}

@@ -11,7 +11,7 @@ import (
 	"time"
 
 	"nexd/localapi"
-	"nexd/test/machine"
+	"nexd/test/need"
 )
 
 // transfer is a stream whose server sends everything after release is closed.
@@ -32,7 +32,7 @@ func newTransfer(t *testing.T, size int, drain time.Duration) *transfer {
 		<-x.release
 		c.Write(x.content)
 	})
-	port := machine.FreePort(t)
+	port := need.Port(t)
 	timeout := func(c *Config) { c.DrainTimeout = drain }
 	x.server = x.join("server", timeout, withRules(ingress(t, fmt.Sprintf("tcp:80:127.0.0.1:%d", from))))
 	x.client = x.join("client", timeout, withRules(egress(t, fmt.Sprintf("tcp:%d:server:80", port))))
@@ -138,7 +138,7 @@ func TestDrainFinishesUploads(t *testing.T) {
 		}
 		got <- b.Bytes()
 	})
-	port := machine.FreePort(t)
+	port := need.Port(t)
 	patient := func(c *Config) { c.DrainTimeout = patience }
 	server := w.join("server", patient, withRules(ingress(t, fmt.Sprintf("tcp:80:127.0.0.1:%d", to))))
 	client := w.join("client", patient, withRules(egress(t, fmt.Sprintf("tcp:%d:server:80", port))))

@@ -11,7 +11,7 @@ import (
 	"nexd/controlapi"
 	"nexd/localapi"
 	"nexd/state"
-	"nexd/test/machine"
+	"nexd/test/need"
 )
 
 // A device the administrator deletes is out at once, and its daemon lives on.
@@ -242,7 +242,7 @@ func TestSecondNodeOnTheSameState(t *testing.T) {
 func TestUnwritableState(t *testing.T) {
 	t.Parallel()
 	p := newPair(t)
-	m := p.member("third", withRules(egress(t, fmt.Sprintf("tcp:%d:server:80", machine.FreePort(t)))))
+	m := p.member("third", withRules(egress(t, fmt.Sprintf("tcp:%d:server:80", need.Port(t)))))
 	n, err := New(m.cfg)
 	if err != nil {
 		t.Fatal(err)

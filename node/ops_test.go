@@ -11,14 +11,14 @@ import (
 	"nexd/internal/opsport"
 	"nexd/internal/opsport/opsporttest"
 	"nexd/localapi"
-	"nexd/test/machine"
+	"nexd/test/need"
 )
 
 func TestOperatorsPort(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	addr := fmt.Sprintf("127.0.0.1:%d", machine.FreePort(t))
-	taken := machine.FreePort(t)
+	addr := fmt.Sprintf("127.0.0.1:%d", need.Port(t))
+	taken := need.Port(t)
 	m := w.member("watched", func(c *Config) {
 		c.OpsListen = addr
 		c.Rules = specs(web(t), egress(t, fmt.Sprintf("tcp:%d:watched:80", taken)))

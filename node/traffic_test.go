@@ -12,7 +12,7 @@ import (
 	"time"
 
 	"nexd/localapi"
-	"nexd/test/machine"
+	"nexd/test/need"
 )
 
 // echoTCP answers every stream with itself until the test ends.
@@ -159,7 +159,7 @@ type pair struct {
 func newPair(t *testing.T) *pair {
 	t.Helper()
 	w := newWorld(t)
-	p := &pair{world: w, tcp: machine.FreePort(t), udp: machine.FreePort(t)}
+	p := &pair{world: w, tcp: need.Port(t), udp: need.Port(t)}
 	p.server = w.join("server", withRules(
 		ingress(t, fmt.Sprintf("tcp:80:127.0.0.1:%d", echoTCP(t))),
 		ingress(t, fmt.Sprintf("udp:53:127.0.0.1:%d", echoUDP(t))),
@@ -216,7 +216,7 @@ func TestTrafficThroughTwoNodes(t *testing.T) {
 func TestOnlyDeclaredRulesExist(t *testing.T) {
 	t.Parallel()
 	p := newPair(t)
-	closed := machine.FreePort(t)
+	closed := need.Port(t)
 	open := fmt.Sprintf("tcp:%d:server:%d", closed, echoTCP(t)) // listens on the server's loopback
 	if _, err := p.client.api.ChangeRules(t.Context(), specs(egress(t, open)), nil); err != nil {
 		t.Fatal(err)
@@ -243,7 +243,7 @@ func exchange(t *testing.T, c *net.TCPConn, text string) {
 func TestReadyMeansEveryRule(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	m := w.member("eager", withRules(ingress(t, "tcp:8000-8019:127.0.0.1:9000-9019"), egress(t, fmt.Sprintf("tcp:%d:eager:8000", machine.FreePort(t)))))
+	m := w.member("eager", withRules(ingress(t, "tcp:8000-8019:127.0.0.1:9000-9019"), egress(t, fmt.Sprintf("tcp:%d:eager:8000", need.Port(t)))))
 	for range 3 { // the first start joins, the others have a map
 		n, err := New(m.cfg)
 		if err != nil {
@@ -286,13 +286,13 @@ func TestReadyMeansEveryRule(t *testing.T) {
 func TestThreeNodes(t *testing.T) {
 	t.Parallel()
 	p := newPair(t)
-	port := machine.FreePort(t)
+	port := need.Port(t)
 	late := p.join("late",
 		withRules(egress(t, fmt.Sprintf("tcp:%d:server.nexd.internal:80", port)), ingress(t, fmt.Sprintf("tcp:80:127.0.0.1:%d,allow=client", echoTCP(t)))))
 	late.knows("client", "server")
 	converse(t, port, 100_000)
 
-	toLate, toLateFromServer := machine.FreePort(t), machine.FreePort(t)
+	toLate, toLateFromServer := need.Port(t), need.Port(t)
 	if _, err := p.client.api.ChangeRules(t.Context(), specs(egress(t, fmt.Sprintf("tcp:%d:late:80", toLate))), nil); err != nil {
 		t.Fatal(err)
 	}

@@ -13,7 +13,7 @@ import (
 	"time"
 
 	"nexd/proxy"
-	"nexd/test/machine"
+	"nexd/test/need"
 )
 
 func hostListen(port uint16) func() (net.Listener, error) {
@@ -29,10 +29,10 @@ func (w *world) peerDial(port uint16) func() (net.Conn, error) {
 func TestUnchangedRulesKeepTheirConnections(t *testing.T) {
 	w := loopbackWorld(t)
 	w.start(200 * time.Millisecond)
-	one, two := machine.FreePort(t), machine.FreePort(t)
+	one, two := need.Port(t), need.Port(t)
 	serve(t, listened(t, hostListen(one)), echo)
 	serve(t, listened(t, hostListen(two)), echo)
-	port := machine.FreePort(t)
+	port := need.Port(t)
 	keep := fmt.Sprintf("ingress tcp:%d:127.0.0.1:%d", port, one)
 	partner := fmt.Sprintf("ingress tcp:%d:127.0.0.1:%d", port, two)
 	w.apply(keep)
@@ -278,7 +278,7 @@ func TestMeshAddressesCome(t *testing.T) {
 func TestOnlyDeclaredPortsAndLoopback(t *testing.T) {
 	w := stackWorld(t)
 	w.start(time.Second)
-	port, dest := machine.FreePort(t), machine.FreePort(t)
+	port, dest := need.Port(t), need.Port(t)
 	serve(t, listened(t, hostListen(dest)), echo)
 	w.apply(fmt.Sprintf("ingress tcp:%d:127.0.0.1:%d", port, dest), fmt.Sprintf("egress tcp:%d:db:80", port))
 	w.listening(0)
@@ -329,8 +329,8 @@ func TestAllow(t *testing.T) {
 func TestBalance(t *testing.T) {
 	w := loopbackWorld(t)
 	w.start(time.Second)
-	port := machine.FreePort(t)
-	dests := []uint16{machine.FreePort(t), machine.FreePort(t), machine.FreePort(t)}
+	port := need.Port(t)
+	dests := []uint16{need.Port(t), need.Port(t), need.Port(t)}
 	var lines []string
 	for _, d := range dests {
 		lines = append(lines, fmt.Sprintf("ingress tcp:%d:127.0.0.1:%d", port, d))
@@ -376,12 +376,12 @@ func TestCheck(t *testing.T) {
 		w.start(time.Second)
 		good, dead := w.ends("ingress"), w.ends("egress")
 		serve(t, listened(t, good.listen), echo)
-		busy := machine.FreePort(t)
+		busy := need.Port(t)
 		defer listened(t, hostListen(busy)).Close()
 		results := w.engine.Check(context.Background(), parse(t,
 			good.line(""), dead.line(""),
 			fmt.Sprintf("egress tcp:%d:db:80", busy),
-			fmt.Sprintf("egress udp:%d:nobody.nexd.internal:53", machine.FreePort(t))))
+			fmt.Sprintf("egress udp:%d:nobody.nexd.internal:53", need.Port(t))))
 		if !results[0].OK() || len(results[0].Listening) != len(w.own) {
 			t.Errorf("good rule: %+v", results[0])
 		}

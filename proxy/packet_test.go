@@ -10,7 +10,7 @@ import (
 	"time"
 
 	"nexd/proxy"
-	"nexd/test/machine"
+	"nexd/test/need"
 )
 
 // udpEnds is one udp rule with its client and its destination.
@@ -28,8 +28,8 @@ func (e udpEnds) line(options string) string {
 // udpEnds uses the n-th address of each side; 0 is IPv4, 1 is IPv6.
 func (w *world) udpEnds(direction string, n int) udpEnds {
 	w.t.Helper()
-	e := udpEnds{direction: direction, port: machine.FreePort(w.t)}
-	dest := machine.FreePort(w.t)
+	e := udpEnds{direction: direction, port: need.Port(w.t)}
+	dest := need.Port(w.t)
 	host := []netip.Addr{netip.MustParseAddr("127.0.0.1"), netip.MustParseAddr("::1")}[n]
 	if direction == "ingress" {
 		at := netip.AddrPortFrom(host, dest)
@@ -198,7 +198,7 @@ func TestUDPBalanceSkipsTheDead(t *testing.T) {
 	w.start(time.Second)
 	e := w.udpEnds("ingress", 0)
 	echoPackets(t, e.listen)
-	w.apply(fmt.Sprintf("ingress udp:%d:127.0.0.1:%d", e.port, machine.FreePort(t)), e.line(""))
+	w.apply(fmt.Sprintf("ingress udp:%d:127.0.0.1:%d", e.port, need.Port(t)), e.line(""))
 	w.listening(1)
 	for range 4 {
 		exchange(t, dialledUDP(t, e.dial), []byte("x"))

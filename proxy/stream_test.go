@@ -22,7 +22,7 @@ import (
 	"nexd/internal/duplex/duplextest"
 	"nexd/netstack/netstacktest"
 	"nexd/proxy"
-	"nexd/test/machine"
+	"nexd/test/need"
 )
 
 type closeWriter interface{ CloseWrite() error }
@@ -209,7 +209,7 @@ func TestDialTimeout(t *testing.T) {
 	// A member that is in the directory and never answers.
 	silent := netip.MustParseAddr("100.64.0.99")
 	w.dir.add(member{name: "silent", addrs: []netip.Addr{silent}})
-	port := machine.FreePort(t)
+	port := need.Port(t)
 	w.apply(fmt.Sprintf("egress tcp:%d:silent:80,dial-timeout=300ms", port))
 	w.listening(0)
 	began := time.Now()
@@ -227,7 +227,7 @@ func TestUnixSocket(t *testing.T) {
 		w.start(time.Second)
 		path := filepath.Join(t.TempDir(), "app.sock")
 		ln := listened(t, func() (net.Listener, error) { return net.Listen("unix", path) })
-		port := machine.FreePort(t)
+		port := need.Port(t)
 		w.apply(fmt.Sprintf("ingress tcp:%d:unix:%s", port, path))
 		w.listening(0)
 		client := dialled(t, func() (net.Conn, error) {

@@ -17,7 +17,7 @@ import (
 	"nexd/netstack/netstacktest"
 	"nexd/proxy"
 	"nexd/rules"
-	"nexd/test/machine"
+	"nexd/test/need"
 )
 
 func TestMain(m *testing.M) {
@@ -272,8 +272,8 @@ func (e ends) line(options string) string {
 
 func (w *world) ends(direction string) ends {
 	w.t.Helper()
-	e := ends{direction: direction, port: machine.FreePort(w.t)}
-	dest := machine.FreePort(w.t)
+	e := ends{direction: direction, port: need.Port(w.t)}
+	dest := need.Port(w.t)
 	switch direction {
 	case "ingress":
 		at := netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), dest)

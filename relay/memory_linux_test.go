@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"nexd/key"
+	"nexd/test/need"
 )
 
 const idleSessions = 10_000
@@ -46,7 +47,7 @@ func TestIdleMemory(t *testing.T) {
 	t.Run("tls", func(t *testing.T) {
 		var l syscall.Rlimit
 		if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &l); err != nil || l.Cur < 2000 {
-			t.Skip("too few open files are allowed")
+			need.Missing(t, "the right to open 2000 files")
 		}
 		n := int(min(manyTLS(), l.Cur-2*parkedAtOnce))
 		r := newRelay(t, func(r *testRelay) { r.limits.Idle = time.Hour })

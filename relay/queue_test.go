@@ -7,6 +7,7 @@ import (
 	"testing/quick"
 
 	"nexd/key"
+	"nexd/test/need"
 )
 
 func popAll(q *fairQueue) (frames [][]byte) {
@@ -129,7 +130,7 @@ func TestOutboxJoins(t *testing.T) {
 	}
 	defer home[0].conn.Close()
 	if !home[0].canSegment() {
-		t.Skip("the kernel does not cut datagrams")
+		need.Missing(t, "a kernel that cuts datagrams")
 	}
 	var o outbox
 	var c tally

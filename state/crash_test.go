@@ -12,6 +12,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"nexd/test/need"
 )
 
 // childDir tells the test binary to play a daemon on this directory.
@@ -141,11 +143,11 @@ func TestASecondDaemonIsRefused(t *testing.T) {
 func mountSmall(t *testing.T) string {
 	t.Helper()
 	if os.Geteuid() != 0 {
-		t.Skip("a full disk needs a small file system, and mounting one needs root")
+		need.Missing(t, "root: a full disk needs a small file system, and mounting one does")
 	}
 	dir := t.TempDir()
 	if err := syscall.Mount("tmpfs", dir, "tmpfs", 0, "size=64k"); err != nil {
-		t.Skipf("mounting a small file system is not allowed here: %v", err)
+		need.Missing(t, "a small file system: "+err.Error())
 	}
 	t.Cleanup(func() { syscall.Unmount(dir, syscall.MNT_DETACH) })
 	return dir

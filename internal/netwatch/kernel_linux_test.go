@@ -3,7 +3,6 @@ package netwatch
 import (
 	"context"
 	"errors"
-	"os"
 	"os/exec"
 	"runtime"
 	"strings"
@@ -12,16 +11,9 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
-)
 
-// missing skips the test, or fails it where everything is to be there.
-func missing(t *testing.T, what string, err error) {
-	t.Helper()
-	if os.Getenv("NEXD_TEST_REQUIRE") != "" {
-		t.Fatalf("missing: %s: %v", what, err)
-	}
-	t.Skipf("missing: %s: %v", what, err)
-}
+	"nexd/test/need"
+)
 
 // world is a network namespace of its own: that of one thread, and gone with it.
 type world struct {
@@ -31,9 +23,7 @@ type world struct {
 
 func newWorld(t *testing.T) *world {
 	t.Helper()
-	if _, err := exec.LookPath("ip"); err != nil {
-		missing(t, "ip", err)
-	}
+	need.Programs(t, "ip")
 	w := &world{t: t, do: make(chan func())}
 	made := make(chan error)
 	go func() {
@@ -45,7 +35,7 @@ func newWorld(t *testing.T) *world {
 	}()
 	t.Cleanup(func() { close(w.do) })
 	if err := <-made; err != nil {
-		missing(t, "a network namespace", err)
+		need.Missing(t, "a network namespace: "+err.Error())
 	}
 	return w
 }
@@ -184,7 +174,7 @@ func TestKernelLost(t *testing.T) {
 func TestClosed(t *testing.T) {
 	k, err := openKernel()
 	if err != nil {
-		missing(t, "a netlink socket", err)
+		need.Missing(t, "a netlink socket: "+err.Error())
 	}
 	done := make(chan error)
 	go func() { done <- k.run(func(reason) {}) }()

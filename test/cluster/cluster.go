@@ -9,7 +9,7 @@ import (
 	"sync"
 	"time"
 
-	"nexd/test/machine"
+	"nexd/test/need"
 	"nexd/test/netns"
 )
 
@@ -27,7 +27,7 @@ type Cluster struct {
 // test where the machine cannot run it (see the package comment).
 func New(t netns.T) *Cluster {
 	t.Helper()
-	machine.Need(t, "mount")
+	need.Programs(t, "mount")
 	set := netns.NewSet(t, "nexd")
 	c := &Cluster{t: t, set: set, bin: Binaries(t), dir: worldDir(t)}
 	c.hub = set.Host("hub")

@@ -11,5 +11,5 @@
 //   - [Proxy.Look] and [Proxy.Metrics] ask a daemon what it knows.
 //
 // It needs root, ip(8) and the tools a test names; where they are missing,
-// test/machine says what becomes of the test.
+// test/need says what becomes of the test.
 package cluster

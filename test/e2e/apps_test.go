@@ -14,7 +14,7 @@ import (
 	"time"
 
 	"nexd/test/cluster"
-	"nexd/test/machine"
+	"nexd/test/need"
 )
 
 // pgTool finds a PostgreSQL server program, which Debian keeps out of PATH.
@@ -25,14 +25,14 @@ func pgTool(t *testing.T, name string) string {
 	}
 	path, err := exec.LookPath(name)
 	if err != nil {
-		machine.Missing(t, "PostgreSQL server program "+name)
+		need.Missing(t, "PostgreSQL server program "+name)
 	}
 	return path
 }
 
 // TestPostgres: psql and pgbench through both proxies.
 func TestPostgres(t *testing.T) {
-	machine.Need(t, "psql", "nc")
+	need.Programs(t, "psql", "nc")
 	initdb, postgres, pgbench := pgTool(t, "initdb"), pgTool(t, "postgres"), pgTool(t, "pgbench")
 	p := newPair(t,
 		[]string{"--ingress", "tcp:5432:127.0.0.1:5432"},
@@ -74,7 +74,7 @@ psql "%[1]s" -qAtc 'copy t to stdout' | sha256sum`, dsn))
 
 // TestRedis: redis-benchmark with pipelines and large values.
 func TestRedis(t *testing.T) {
-	machine.Need(t, "redis-server", "redis-benchmark", "redis-cli", "nc")
+	need.Programs(t, "redis-server", "redis-benchmark", "redis-cli", "nc")
 	p := newPair(t,
 		[]string{"--ingress", "tcp:6379:127.0.0.1:6379"},
 		[]string{"--egress", "tcp:6379:server:6379"})
@@ -98,7 +98,7 @@ func TestRedis(t *testing.T) {
 // TestDNS: dig over UDP and TCP against a real name server, with an answer
 // larger than a packet.
 func TestDNS(t *testing.T) {
-	machine.Need(t, "dnsmasq", "dig", "nc")
+	need.Programs(t, "dnsmasq", "dig", "nc")
 	p := newPair(t,
 		[]string{"--ingress", "udp:53:127.0.0.1:5353", "--ingress", "tcp:53:127.0.0.1:5353"},
 		[]string{"--egress", "udp:5300:server:53", "--egress", "tcp:5300:server:53"})
@@ -132,7 +132,7 @@ func TestDNS(t *testing.T) {
 // TestIperf: iperf3 over TCP and UDP in both directions; the outcome counts,
 // not the speed.
 func TestIperf(t *testing.T) {
-	machine.Need(t, "iperf3", "nc")
+	need.Programs(t, "iperf3", "nc")
 	p := newPair(t,
 		[]string{"--ingress", "tcp:5201:127.0.0.1:5201", "--ingress", "udp:5201:127.0.0.1:5201"},
 		[]string{"--egress", "tcp:5201:server:5201", "--egress", "udp:5201:server:5201"})
@@ -171,10 +171,10 @@ func TestIperf(t *testing.T) {
 
 // TestSSH: scp and rsync over sshd, both ways, checksums equal.
 func TestSSH(t *testing.T) {
-	machine.Need(t, "ssh", "scp", "rsync", "ssh-keygen", "nc")
+	need.Programs(t, "ssh", "scp", "rsync", "ssh-keygen", "nc")
 	sshd := "/usr/sbin/sshd"
 	if _, err := os.Stat(sshd); err != nil {
-		machine.Missing(t, "program sshd")
+		need.Missing(t, "program sshd")
 	}
 	p := newPair(t,
 		[]string{"--ingress", "tcp:22:127.0.0.1:2222"},

@@ -9,7 +9,7 @@ import (
 	"time"
 
 	"nexd/test/cluster"
-	"nexd/test/machine"
+	"nexd/test/need"
 )
 
 // outcome is what a command that must end by itself did.
@@ -174,7 +174,7 @@ func TestServiceUnreachable(t *testing.T) {
 // TestFailedRules: a rule that cannot listen is failed with its reason, kills
 // nothing, and listens once it can.
 func TestFailedRules(t *testing.T) {
-	machine.Need(t, "nc", "socat", "ss")
+	need.Programs(t, "nc", "socat", "ss")
 	c := cluster.New(t)
 	svc := c.Serve()
 	n := c.Node("node")
@@ -222,7 +222,7 @@ func TestLongSocketPath(t *testing.T) {
 
 // TestFullDisk: with no room for the state the daemon says so; once it runs, it goes on.
 func TestFullDisk(t *testing.T) {
-	machine.Need(t, "ss", "mount")
+	need.Programs(t, "ss", "mount")
 	c := cluster.New(t)
 	svc := c.Serve()
 	n := c.Node("node")

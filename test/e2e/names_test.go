@@ -8,7 +8,7 @@ import (
 	"testing"
 
 	"nexd/test/cluster"
-	"nexd/test/machine"
+	"nexd/test/need"
 )
 
 // resolver makes the node's programs ask 127.0.0.1 for names: ip(8) mounts the
@@ -32,7 +32,7 @@ func resolver(t *testing.T, n *cluster.Node) {
 // an egress rule to another device, of an ingress rule to another host. Names
 // of devices need no DNS.
 func TestNames(t *testing.T) {
-	machine.Need(t, "dnsmasq", "ss")
+	need.Programs(t, "dnsmasq", "ss")
 	c := cluster.New(t)
 	svc := c.Serve()
 	key := svc.RegKey()

@@ -11,7 +11,7 @@ import (
 	"testing"
 	"time"
 
-	"nexd/test/machine"
+	"nexd/test/need"
 )
 
 const proxyProtocolConf = `
@@ -37,7 +37,7 @@ http {
 // TestProxyProtocol: nginx hears the mesh address of the client, by either
 // version of the protocol and in either family.
 func TestProxyProtocol(t *testing.T) {
-	machine.Need(t, "nginx", "curl", "ss")
+	need.Programs(t, "nginx", "curl", "ss")
 	p := newPair(t,
 		[]string{"--ingress", "tcp:81:127.0.0.1:8080,proxy-protocol=v1", "--ingress", "tcp:82:127.0.0.1:8080,proxy-protocol=v2"}, nil)
 	dir := p.Dir("nginx", p.server.UID)
@@ -63,7 +63,7 @@ func TestProxyProtocol(t *testing.T) {
 // TestLimits: max-conns, idle-timeout and dial-timeout do what they say, and
 // when.
 func TestLimits(t *testing.T) {
-	machine.Need(t, "nft")
+	need.Programs(t, "nft")
 	p := newPair(t, nil, nil)
 	listen(t, p.server, "tcp", "127.0.0.1:9000", echoAs("app"))
 	p.server.Run("nft", "add table inet hole; add chain inet hole in { type filter hook input priority 0 ; }; add rule inet hole in tcp dport 9999 drop")

@@ -18,7 +18,7 @@ import (
 
 	"nexd/internal/stunserver"
 	"nexd/test/cluster"
-	"nexd/test/machine"
+	"nexd/test/need"
 )
 
 // TestOneFamily: a link that carries only IPv4, or only IPv6, is enough, for
@@ -270,7 +270,7 @@ func (p packet) stun() bool {
 // UDP, and nothing of what the applications say; and what the flags of the
 // paths promise is seen on the link.
 func TestOnTheWire(t *testing.T) {
-	machine.Need(t, "tcpdump", "ss")
+	need.Programs(t, "tcpdump", "ss")
 	p := newPair(t, []string{"--ingress", "tcp:8000:127.0.0.1:9000", "--ingress", "udp:8000:127.0.0.1:9000"}, nil)
 	listen(t, p.server, "tcp", "127.0.0.1:9000", echoAs("app"))
 	listenUDP(t, p.server, "127.0.0.1:9000", "app ")

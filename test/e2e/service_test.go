@@ -10,7 +10,7 @@ import (
 	"time"
 
 	"nexd/test/cluster"
-	"nexd/test/machine"
+	"nexd/test/need"
 )
 
 // Nothing is set for the stream's sake: buffering and timeouts are nginx's own.
@@ -39,7 +39,7 @@ http {
 // The service works behind a reverse proxy under a path, whether the proxy
 // takes the path off or passes it on, and the stream is not held back.
 func TestServiceBehindNginx(t *testing.T) {
-	machine.Need(t, "nginx", "curl")
+	need.Programs(t, "nginx", "curl")
 	for name, upstream := range map[string]string{"path taken off": "/", "path passed on": ""} {
 		t.Run(name, func(t *testing.T) {
 			c := cluster.New(t)

@@ -7,13 +7,13 @@ import (
 	"time"
 
 	"nexd/test/cluster"
-	"nexd/test/machine"
+	"nexd/test/need"
 )
 
 // TestHalfClose: `nc -N` closes its sending side at the end of its input and
 // still gets the answer, whichever side asks and whichever side ends first.
 func TestHalfClose(t *testing.T) {
-	machine.Need(t, "nc", "socat", "ss", "sha256sum")
+	need.Programs(t, "nc", "socat", "ss", "sha256sum")
 	p := newPair(t,
 		[]string{"--ingress", "tcp:7000:127.0.0.1:7000", "--ingress", "tcp:7001:127.0.0.1:7001"},
 		[]string{"--egress", "tcp:7000:server:7000", "--egress", "tcp:7001:server:7001"})

@@ -12,13 +12,13 @@ import (
 
 	"nexd/controlapi"
 	"nexd/test/cluster"
-	"nexd/test/machine"
+	"nexd/test/need"
 )
 
 // echo starts a server on the node that answers each connection with its input.
 func echo(t *testing.T, n *cluster.Node, port int) {
 	t.Helper()
-	machine.Need(t, "socat")
+	need.Programs(t, "socat")
 	n.Start("echo", n.CommandAs(n.UID, "socat", fmt.Sprintf("TCP-LISTEN:%d,bind=127.0.0.1,reuseaddr,fork", port), "EXEC:cat"))
 	awaitListener(t, n, port)
 }
@@ -35,7 +35,7 @@ func ask(n *cluster.Node, port int, word string) error {
 // TestUnprivileged: the proxies hold no capability, run under an unknown uid,
 // and one of them in a read-only root that holds nothing but the binary.
 func TestUnprivileged(t *testing.T) {
-	machine.Need(t, "nc", "ss", "socat")
+	need.Programs(t, "nc", "ss", "socat")
 	c := cluster.New(t)
 	svc := c.Serve()
 	key := svc.RegKey()
@@ -80,7 +80,7 @@ func TestUnprivileged(t *testing.T) {
 
 // TestProxyKilled: kill -9 and restart: same address, run-time rules still there.
 func TestProxyKilled(t *testing.T) {
-	machine.Need(t, "nc", "ss", "socat")
+	need.Programs(t, "nc", "ss", "socat")
 	p := newPair(t, []string{"--ingress", "tcp:7:127.0.0.1:7000"}, []string{"--egress", "tcp:7000:server:7"})
 	echo(t, p.server, 7000)
 	p.egress.Ctl("nexd", "proxy", "add", "--egress", "tcp:7001:server:7")
@@ -112,7 +112,7 @@ func TestProxyKilled(t *testing.T) {
 // TestServiceDown: with the service gone both proxies restart from the cached
 // map and traffic flows; the service comes back and they go on with it.
 func TestServiceDown(t *testing.T) {
-	machine.Need(t, "nc", "ss", "socat")
+	need.Programs(t, "nc", "ss", "socat")
 	p := newPair(t, []string{"--ingress", "tcp:7:127.0.0.1:7000"}, []string{"--egress", "tcp:7000:server:7"})
 	echo(t, p.server, 7000)
 	cluster.Until(t, 10*time.Second, "traffic", func() error { return ask(p.client, 7000, "one") })
@@ -156,7 +156,7 @@ func TestServiceDown(t *testing.T) {
 // TestServiceKilledWhileJoining: kill -9 in the middle of joins and restart: no
 // device is lost or doubled, and no address is given twice.
 func TestServiceKilledWhileJoining(t *testing.T) {
-	machine.Need(t, "curl")
+	need.Programs(t, "curl")
 	c := cluster.New(t)
 	svc := c.Serve()
 	key := svc.RegKey()
@@ -208,7 +208,7 @@ func TestServiceKilledWhileJoining(t *testing.T) {
 // TestDeviceDeleted: a deletion reaches everyone within a second or so, and the
 // deleted device gets nothing through any more.
 func TestDeviceDeleted(t *testing.T) {
-	machine.Need(t, "nc", "ss", "socat")
+	need.Programs(t, "nc", "ss", "socat")
 	p := newPair(t, []string{"--ingress", "tcp:7:127.0.0.1:7000"}, []string{"--egress", "tcp:7000:server:7"})
 	echo(t, p.server, 7000)
 	cluster.Until(t, 10*time.Second, "traffic", func() error { return ask(p.client, 7000, "one") })

@@ -13,7 +13,7 @@ import (
 	"time"
 
 	"nexd/test/cluster"
-	"nexd/test/machine"
+	"nexd/test/need"
 )
 
 const nginxConf = `
@@ -75,7 +75,7 @@ func randomFile(t *testing.T, path string, size int64) string {
 
 // TestWeb: nginx behind the ingress, curl before the egress.
 func TestWeb(t *testing.T) {
-	machine.Need(t, "nginx", "curl", "nc", "sha256sum")
+	need.Programs(t, "nginx", "curl", "nc", "sha256sum")
 	p := newPair(t,
 		[]string{"--ingress", "tcp:80:127.0.0.1:8080", "--ingress", "tcp:81:127.0.0.1:8081", "--ingress", "tcp:82:[::1]:8080"},
 		[]string{"--egress", "tcp:8000:server:80", "--egress", "tcp:8001:server.nexd.internal:81", "--egress", "tcp:8002:server:82"})

@@ -5,7 +5,7 @@ import (
 	"net/netip"
 	"os"
 
-	"nexd/test/machine"
+	"nexd/test/need"
 	"nexd/test/netns"
 )
 
@@ -44,10 +44,10 @@ func (l *Lab) STUN() []netip.AddrPort {
 
 // New builds a lab without sites; the end of the test removes it and all that
 // was added. Several may exist at once. Where the machine cannot do it, the
-// test is skipped or fails as [machine.Missing] says.
+// test is skipped or fails as [need.Missing] says.
 func New(t netns.T) *Lab {
 	t.Helper()
-	machine.Need(t, "ip", "nft")
+	need.Programs(t, "ip", "nft")
 	l := &Lab{t: t, set: netns.NewSet(t, "nexdlab")}
 	hosts := l.set.Hosts("core", "pub")
 	l.core, l.Pub = hosts[0], hosts[1]

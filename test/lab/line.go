@@ -5,7 +5,7 @@ import (
 	"os"
 	"time"
 
-	"nexd/test/machine"
+	"nexd/test/need"
 )
 
 // Latency sets what the site's cable does to packets: each direction delays
@@ -71,7 +71,7 @@ func (s *Site) wire() *wire {
 		return s.cable
 	}
 	if _, err := os.Stat("/dev/net/tun"); err != nil {
-		machine.Missing(s.lab.t, "/dev/net/tun: a delay needs TAP devices")
+		need.Missing(s.lab.t, "/dev/net/tun: a delay needs TAP devices")
 	}
 	s.router.IP("link del wan0")
 	w, err := newWire(s.up, s.upPort, s.router, "wan0")

@@ -16,7 +16,7 @@ import (
 	"time"
 
 	"nexd/portmap"
-	"nexd/test/machine"
+	"nexd/test/need"
 	"nexd/test/netns"
 )
 
@@ -153,7 +153,7 @@ func TestMappedBehindCarrier(t *testing.T) {
 // The same with what many home routers run: PCP and NAT-PMP, then UPnP alone.
 func TestMappedByMiniUPnPd(t *testing.T) {
 	t.Parallel()
-	machine.Need(t, "miniupnpd")
+	need.Programs(t, "miniupnpd")
 	l := New(t)
 	for _, protocol := range []string{portmap.PCP, portmap.UPnP} {
 		s := l.Site(Symmetric, Options{})

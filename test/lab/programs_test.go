@@ -8,7 +8,7 @@ import (
 	"time"
 
 	"nexd/test/cluster"
-	"nexd/test/machine"
+	"nexd/test/need"
 	"nexd/test/netns"
 )
 
@@ -16,7 +16,7 @@ import (
 // find the direct path between them and carry a connection over it.
 func TestPrograms(t *testing.T) {
 	t.Parallel()
-	machine.Need(t, "curl")
+	need.Programs(t, "curl")
 	l := New(t)
 	c := cluster.Over(t)
 	adopt := func(s *Site) *cluster.Node {

@@ -11,6 +11,6 @@
 //     sockets there.
 //
 // It knows nothing of what is tested: test/cluster and test/lab build on it. It
-// needs root and ip(8); where they are missing, test/machine says what becomes of
+// needs root and ip(8); where they are missing, test/need says what becomes of
 // the test.
 package netns

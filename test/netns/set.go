@@ -11,7 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"nexd/test/machine"
+	"nexd/test/need"
 )
 
 const (
@@ -41,9 +41,9 @@ var setCount atomic.Int32
 func NewSet(t T, word string) *Set {
 	t.Helper()
 	if os.Geteuid() != 0 {
-		machine.Missing(t, "root: network namespaces cannot be made without it")
+		need.Missing(t, "root: network namespaces cannot be made without it")
 	}
-	machine.Need(t, "ip", "chroot")
+	need.Programs(t, "ip", "chroot")
 	if err := os.MkdirAll(locksDir, 0o755); err != nil {
 		t.Fatalf("%v", err)
 	}

@@ -10,7 +10,7 @@ import (
 	"nexd/localapi"
 	"nexd/test/cluster"
 	"nexd/test/lab"
-	"nexd/test/machine"
+	"nexd/test/need"
 	"nexd/test/netns"
 )
 
@@ -37,7 +37,7 @@ type World struct {
 // nexd serve.
 func New(t netns.T, args ...string) *World {
 	t.Helper()
-	machine.Need(t, "curl")
+	need.Programs(t, "curl")
 	w := &World{Lab: lab.New(t), Cluster: cluster.Over(t), t: t}
 	w.Home = w.Site(lab.Public, lab.Options{Name: "svc"})
 	w.Service = w.Cluster.ServeAt(w.adopt(w.Home.Node(1)), 443, args...)

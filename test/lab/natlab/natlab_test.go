@@ -9,7 +9,7 @@ import (
 	"testing"
 
 	"nexd/test/lab"
-	"nexd/test/machine"
+	"nexd/test/need"
 	"nexd/test/netns"
 )
 
@@ -36,9 +36,9 @@ func TestParseSites(t *testing.T) {
 // A whole session: what works, what does not, and nothing left behind.
 func TestSession(t *testing.T) {
 	if os.Geteuid() != 0 {
-		machine.Missing(t, "root: network namespaces cannot be made without it")
+		need.Missing(t, "root: network namespaces cannot be made without it")
 	}
-	machine.Need(t, "ip", "nft")
+	need.Programs(t, "ip", "nft")
 	in := strings.NewReader(`help
 nat a1
 pair a1 b1

@@ -1,4 +1,4 @@
-package machine
+package need
 
 import (
 	"fmt"
@@ -14,15 +14,15 @@ const (
 	ports      = 18_000
 )
 
-// last is where FreePort goes on, so that a process gets none twice. Each
+// last is where Port goes on, so that a process gets none twice. Each
 // process begins elsewhere: they run side by side.
 var last atomic.Uint32
 
 func init() { last.Store(rand.Uint32N(ports)) }
 
-// FreePort returns a port that nobody listens on, over TCP or UDP, at any
+// Port returns a port that nobody listens on, over TCP or UDP, at any
 // address of either family.
-func FreePort(t T) uint16 {
+func Port(t T) uint16 {
 	t.Helper()
 	for range ports {
 		port := uint16(lowestPort + last.Add(1)%ports)

@@ -1,4 +1,4 @@
-package machine
+package need
 
 import (
 	"fmt"
@@ -12,7 +12,8 @@ type seen struct{ how string }
 
 func (*seen) Helper()                             {}
 func (s *seen) Fatalf(format string, args ...any) { s.end("failed: " + fmt.Sprintf(format, args...)) }
-func (s *seen) Skipf(format string, args ...any)  { s.end("skipped: " + fmt.Sprintf(format, args...)) }
+
+func (s *seen) Skipf(format string, args ...any) { s.end("skipped: " + fmt.Sprintf(format, args...)) }
 
 func (s *seen) end(how string) {
 	if s.how == "" {
@@ -24,17 +25,17 @@ func TestMissing(t *testing.T) {
 	for require, want := range map[string]string{"": "skipped: ", "1": "failed: "} {
 		t.Setenv("NEXD_TEST_REQUIRE", require)
 		var s seen
-		Need(&s, "sh", "no-such-program")
+		Programs(&s, "sh", "no-such-program")
 		if !strings.HasPrefix(s.how, want) || !strings.Contains(s.how, "no-such-program") {
 			t.Errorf("NEXD_TEST_REQUIRE=%s: %s", require, s.how)
 		}
 	}
 }
 
-func TestFreePort(t *testing.T) {
+func TestPort(t *testing.T) {
 	given := map[uint16]bool{}
 	for range 100 {
-		port := FreePort(t)
+		port := Port(t)
 		if given[port] || port < lowestPort || port >= lowestPort+ports {
 			t.Errorf("port %d", port)
 		}

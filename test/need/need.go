@@ -1,4 +1,4 @@
-package machine
+package need
 
 import (
 	"net"
@@ -24,8 +24,8 @@ func Missing(t T, what string) {
 	t.Skipf("missing: %s (test/setup.sh installs what tests need)", what)
 }
 
-// Need checks that programs are installed.
-func Need(t T, programs ...string) {
+// Programs checks that programs are installed.
+func Programs(t T, programs ...string) {
 	t.Helper()
 	for _, p := range programs {
 		if _, err := exec.LookPath(p); err != nil {
@@ -34,8 +34,8 @@ func Need(t T, programs ...string) {
 	}
 }
 
-// NeedIPv6 checks that there is ::1.
-func NeedIPv6(t T) {
+// IPv6 checks that there is ::1.
+func IPv6(t T) {
 	t.Helper()
 	c, err := net.ListenUDP("udp6", &net.UDPAddr{IP: net.IPv6loopback})
 	if err != nil {
