@@ -6,7 +6,10 @@
 #   race   the tests of the packages under the race detector; PACKAGES=./proxy narrows it
 #   lab    a NAT laboratory by hand, as root: LAB='a=full-cone b=symmetric,nodes=2'
 #   fuzz   every fuzz target in turn for FUZZTIME (30s) each; FUZZ=ParseRule narrows it
-#   bench  nexd beside plain proxies and the stock netstack; BENCHFLAGS='-rounds 1'
+#   bench  nexd beside plain proxies, the stock netstack and a kernel TUN, directly and by relays;
+#          as root for all of it; BENCHFLAGS='-quick', '-only tcp -json new.json', '-h'
+#   bench-compare  the same, and what changed: OLD=old.json is an earlier run, OLD=DIR or FILE
+#          another nexd that runs beside; OLD=a.json NEW=b.json only compares
 #   bench-paths  how fast paths are found and how long changes of networks are felt,
 #          in the NAT laboratory, as root; BENCHFLAGS='-runs 5 -only rebind', '-long'
 #   lint   format, vet and staticcheck, as pinned in tools.mod
@@ -28,7 +31,7 @@ GOFILES   = $$(git ls-files --cached --others --exclude-standard '*.go' | while 
 # Tests with real programs are apart: they are never cached, and want the machine to themselves.
 PACKAGES ?= $$($(GO) list ./... | grep -v '^nexd/test\b')
 
-.PHONY: build demo test race lab fuzz bench bench-paths lint fmt clean
+.PHONY: bin/bench build demo test race lab fuzz bench bench-compare bench-paths lint fmt clean
 
 build:
 	@mkdir -p bin
@@ -54,9 +57,16 @@ lab:
 fuzz:
 	test/fuzz.sh
 
-bench: build
+bin/bench:
+	@mkdir -p bin
 	CGO_ENABLED=0 $(GO) build -C test/bench -trimpath -o $(CURDIR)/bin/bench .
+
+bench: build bin/bench
 	bin/bench -nexd bin/nexd -nexctl bin/nexctl $(BENCHFLAGS)
+
+bench-compare: bin/bench $(if $(NEW),,build)
+	$(if $(OLD),,$(error bench-compare: OLD=a.json, or OLD=DIR of another nexd))
+	bin/bench $(if $(NEW),compare $(OLD) $(NEW),-nexd bin/nexd -nexctl bin/nexctl -old $(OLD) $(BENCHFLAGS))
 
 bench-paths: build
 	$(GO) build -o bin/pathbench ./test/paths/pathbench

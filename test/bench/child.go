@@ -1,57 +1,98 @@
 package main
 
 import (
-	"bufio"
 	"context"
-	"encoding/hex"
 	"fmt"
-	"io"
 	"net"
 	"net/netip"
-	"strings"
+	"strconv"
+	"sync"
 
-	"golang.org/x/crypto/curve25519"
-	"golang.zx2c4.com/wireguard/conn"
-	"golang.zx2c4.com/wireguard/device"
 	"golang.zx2c4.com/wireguard/tun/netstack"
 )
 
-// child runs one of the proxies the product is measured against.
+// child runs one of the programs the product is measured against, or the load.
 func child(args []string) error {
+	raiseFiles()
 	switch {
-	case len(args) == 3 && args[0] == "plain":
-		l, err := net.Listen("tcp", args[1])
+	case len(args) == 1 && args[0] == "agent":
+		return serveAgent()
+	case len(args) == 3 && args[0] == "plain": // LISTEN TARGET
+		return forward(host{}, args[1], host{}, args[2])
+	case len(args) == 3 && args[0] == "stock-ingress": // PORT TARGET
+		mesh, err := stock(1, args[1], "")
 		if err != nil {
 			return err
 		}
-		return relay(l, func() (net.Conn, error) { return net.Dial("tcp", args[2]) })
-	case len(args) == 3 && args[0] == "stock-ingress":
-		tnet, err := stock(1, args[1], "")
+		return forward(stockNet{mesh}, stockService, host{}, args[2])
+	case len(args) == 4 && args[0] == "stock-egress": // PORT PEER LISTEN
+		mesh, err := stock(2, args[1], args[2])
 		if err != nil {
 			return err
 		}
-		l, err := tnet.ListenTCP(&net.TCPAddr{Port: 80})
+		return forward(host{}, args[3], stockNet{mesh}, stockService)
+	case len(args) == 3 && args[0] == "stock-idle": // PEERS LISTENERS
+		peers, err := strconv.Atoi(args[1])
 		if err != nil {
 			return err
 		}
-		return relay(l, func() (net.Conn, error) { return net.Dial("tcp", args[2]) })
-	case len(args) == 4 && args[0] == "stock-egress":
-		tnet, err := stock(2, args[1], args[2])
+		listeners, err := strconv.Atoi(args[2])
 		if err != nil {
 			return err
 		}
-		l, err := net.Listen("tcp", args[3])
-		if err != nil {
-			return err
-		}
-		to := netip.AddrPortFrom(stockAddr(1), 80)
-		return relay(l, func() (net.Conn, error) { return tnet.DialContextTCPAddrPort(context.Background(), to) })
+		return stockIdle(peers, listeners)
+	case len(args) == 4 && args[0] == "kernel": // ID PORT PEER
+		return kernel(args[1], args[2], args[3])
 	}
 	return fmt.Errorf("child: unknown arguments %q", args)
 }
 
-// relay copies both ways with half-close, as simply as Go allows.
-func relay(l net.Listener, dial func() (net.Conn, error)) error {
+// stockService is where the stock ingress listens inside the mesh.
+var stockService = netip.AddrPortFrom(meshAddr(1), 80).String()
+
+// network is the host's or the mesh's; one forwarder joins any two.
+type network interface {
+	listen(addr string) (net.Listener, net.PacketConn, error)
+	dial(network, addr string) (net.Conn, error)
+}
+
+type host struct{}
+
+func (host) listen(addr string) (net.Listener, net.PacketConn, error) {
+	l, err := net.Listen("tcp", addr)
+	if err != nil {
+		return nil, nil, err
+	}
+	p, err := net.ListenPacket("udp", addr)
+	return l, p, err
+}
+
+func (host) dial(network, addr string) (net.Conn, error) { return net.Dial(network, addr) }
+
+type stockNet struct{ *netstack.Net }
+
+func (n stockNet) listen(addr string) (net.Listener, net.PacketConn, error) {
+	at := netip.MustParseAddrPort(addr)
+	l, err := n.ListenTCPAddrPort(at)
+	if err != nil {
+		return nil, nil, err
+	}
+	p, err := n.ListenUDPAddrPort(at)
+	return l, p, err
+}
+
+func (n stockNet) dial(network, addr string) (net.Conn, error) {
+	return n.DialContext(context.Background(), network, addr)
+}
+
+// forward carries TCP and UDP from an address of one network to one of another,
+// as simply as Go allows.
+func forward(from network, addr string, to network, target string) error {
+	l, p, err := from.listen(addr)
+	if err != nil {
+		return err
+	}
+	go forwardUDP(p, func() (net.Conn, error) { return to.dial("udp", target) })
 	for {
 		c, err := l.Accept()
 		if err != nil {
@@ -59,65 +100,44 @@ func relay(l net.Listener, dial func() (net.Conn, error)) error {
 		}
 		go func() {
 			defer c.Close()
-			d, err := dial()
+			d, err := to.dial("tcp", target)
 			if err != nil {
 				return
 			}
 			defer d.Close()
-			done := make(chan struct{})
-			go func() {
-				defer close(done)
-				pipe(d, c)
-			}()
+			var wg sync.WaitGroup
+			wg.Go(func() { pipe(d, c) })
 			pipe(c, d)
-			<-done
+			wg.Wait()
 		}()
 	}
 }
 
-func pipe(dst, src net.Conn) {
-	io.Copy(dst, src)
-	if w, ok := dst.(interface{ CloseWrite() error }); ok {
-		w.CloseWrite()
+func forwardUDP(p net.PacketConn, dial func() (net.Conn, error)) {
+	flows := map[string]net.Conn{} // they live as long as the process, which is short
+	buf := make([]byte, 65535)
+	for {
+		n, from, err := p.ReadFrom(buf)
+		if err != nil {
+			return
+		}
+		d := flows[from.String()]
+		if d == nil {
+			if d, err = dial(); err != nil {
+				continue
+			}
+			flows[from.String()] = d
+			go func() {
+				buf := make([]byte, 65535)
+				for {
+					n, err := d.Read(buf)
+					if err != nil {
+						return
+					}
+					p.WriteTo(buf[:n], from)
+				}
+			}()
+		}
+		d.Write(buf[:n])
 	}
-}
-
-func stockAddr(id byte) netip.Addr { return netip.AddrFrom4([4]byte{10, 0, 0, id}) }
-
-// stockKey is a fixed key: both processes must know both.
-func stockKey(id byte) (private, public string, err error) {
-	var k [32]byte
-	for i := range k {
-		k[i] = id
-	}
-	k[0] &= 248
-	k[31] = k[31]&127 | 64
-	pub, err := curve25519.X25519(k[:], curve25519.Basepoint)
-	return hex.EncodeToString(k[:]), hex.EncodeToString(pub), err
-}
-
-// stock starts wireguard-go on its own netstack with one peer.
-func stock(id byte, port, peer string) (*netstack.Net, error) {
-	dev, tnet, err := netstack.CreateNetTUN([]netip.Addr{stockAddr(id)}, nil, 1420)
-	if err != nil {
-		return nil, err
-	}
-	other := 3 - id
-	private, _, err := stockKey(id)
-	if err != nil {
-		return nil, err
-	}
-	_, public, err := stockKey(other)
-	if err != nil {
-		return nil, err
-	}
-	wg := device.NewDevice(dev, conn.NewDefaultBind(), device.NewLogger(device.LogLevelError, ""))
-	conf := fmt.Sprintf("private_key=%s\nlisten_port=%s\npublic_key=%s\nallowed_ip=%s/32\n", private, port, public, stockAddr(other))
-	if peer != "" {
-		conf += "endpoint=" + peer + "\n"
-	}
-	if err := wg.IpcSetOperation(bufio.NewReader(strings.NewReader(conf))); err != nil {
-		return nil, err
-	}
-	return tnet, wg.Up()
 }

@@ -1,96 +1,183 @@
-// Command bench measures the data path of two `nexd proxy` side by side with
-// two plain TCP proxies (the ceiling) and with wireguard-go's stock netstack
-// doing the same job, in one run, round by round: only ratios of one run mean
-// anything on a shared machine.
-//
-//	bench -nexd bin/nexd -nexctl bin/nexctl [-rounds 5] [-seconds 3] [-json FILE]
-//
-// Everything runs on loopback. The proxies of each system are two processes of
-// their own; the load, client and server, is this process. CPU seconds are
-// those of the two proxies together.
 package main
 
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"flag"
 	"fmt"
 	"os"
 	"os/signal"
+	"path/filepath"
+	"regexp"
+	"runtime"
+	"syscall"
 	"time"
 )
 
+// The main goroutine keeps its thread: processes die with the thread that
+// started them (see start).
+func init() { runtime.LockOSThread() }
+
 func main() {
-	if len(os.Args) > 1 && os.Args[1] == "child" {
-		if err := child(os.Args[2:]); err != nil {
-			fmt.Fprintln(os.Stderr, "error:", err)
-			os.Exit(1)
-		}
-		return
-	}
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
-	defer stop()
-	if err := run(ctx, os.Args[1:]); err != nil {
+	if err := command(os.Args[1:]); err != nil {
 		fmt.Fprintln(os.Stderr, "error:", err)
 		os.Exit(1)
 	}
 }
 
-func run(ctx context.Context, args []string) error {
-	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
-	nexd := flags.String("nexd", "bin/nexd", "the daemon to measure")
-	nexctl := flags.String("nexctl", "bin/nexctl", "its command line")
-	rounds := flags.Int("rounds", 5, "rounds; each runs every system once")
-	seconds := flags.Float64("seconds", 3, "seconds of each measurement")
-	out := flags.String("json", "", "write every figure to this file")
-	if err := flags.Parse(args); err != nil {
-		return err
+func command(args []string) error {
+	if len(args) > 0 {
+		switch args[0] {
+		case "child":
+			return child(args[1:])
+		case "flame":
+			return flame(args[1:])
+		case "compare":
+			return compareFiles(args[1:])
+		}
 	}
-	dir, err := os.MkdirTemp("", "nexd-bench-")
-	if err != nil {
-		return err
-	}
-	defer os.RemoveAll(dir)
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	context.AfterFunc(ctx, stop) // a second signal ends it at once
+	defer stop()
+	return measure(ctx, args)
+}
 
-	sink, err := newServer()
+func compareFiles(args []string) error {
+	if len(args) != 2 {
+		return errors.New("compare: want two files that -json wrote: OLD NEW")
+	}
+	old, err := load1(args[0])
 	if err != nil {
 		return err
 	}
-	defer sink.close()
-	systems, err := startSystems(ctx, dir, *nexd, *nexctl, sink.addr())
-	defer func() {
-		for _, s := range systems {
-			s.stop()
-		}
-	}()
+	new, err := load1(args[1])
 	if err != nil {
 		return err
 	}
-	length := time.Duration(*seconds * float64(time.Second))
-	var results []result
-	for round := range *rounds {
-		for _, t := range tests {
-			for _, s := range systems {
-				if ctx.Err() != nil {
-					return ctx.Err()
-				}
-				r, err := measure(ctx, s, t, length)
-				if err != nil {
-					return fmt.Errorf("%s through %s: %w", t.name, s.name, err)
-				}
-				r.Round = round
-				results = append(results, r)
-				fmt.Fprintf(os.Stderr, "round %d  %-18s %-14s %s\n", round+1, t.name, s.name, r)
-			}
+	changes(os.Stdout, old, new)
+	return nil
+}
+
+// options are what the flags say.
+type options struct {
+	nexd, nexctl   string
+	rounds         int
+	seconds        float64
+	only, systems  *regexp.Regexp
+	json, markdown string
+	quick          bool
+	old            *file  // a run to compare with
+	oldNexd        string // or another nexd to run beside
+}
+
+func parseFlags(args []string) (*options, error) {
+	o := &options{}
+	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
+	flags.StringVar(&o.nexd, "nexd", "bin/nexd", "the daemon to measure")
+	flags.StringVar(&o.nexctl, "nexctl", "bin/nexctl", "its command line")
+	flags.IntVar(&o.rounds, "rounds", 5, "rounds; each runs every test on every system once")
+	flags.Float64Var(&o.seconds, "seconds", 3, "seconds of each measurement")
+	only := flags.String("only", "", "run the tests whose name matches this `pattern`")
+	systems := flags.String("systems", "", "run the systems whose name matches this `pattern`; ratios need the stock netstack")
+	flags.StringVar(&o.json, "json", "", "write every figure to this `file`")
+	flags.StringVar(&o.markdown, "markdown", "", "write the tables to this `file`, too")
+	old := flags.String("old", "", "what to compare with: a `file` that -json wrote, or another nexd, which then runs beside")
+	flags.BoolVar(&o.quick, "quick", false, "one short round of a few tests, to see that everything works")
+	if err := flags.Parse(args); err != nil {
+		return nil, err
+	}
+	if flags.NArg() > 0 {
+		return nil, fmt.Errorf("what is %q?", flags.Arg(0))
+	}
+	if o.quick {
+		o.rounds, o.seconds = 1, 0.3
+	}
+	if o.rounds < 1 || o.seconds <= 0 || o.seconds > 60 {
+		return nil, errors.New("-rounds from 1, -seconds up to 60")
+	}
+	var err error
+	if o.only, err = regexp.Compile(*only); err != nil {
+		return nil, fmt.Errorf("-only: %w", err)
+	}
+	if o.systems, err = regexp.Compile(*systems); err != nil {
+		return nil, fmt.Errorf("-systems: %w", err)
+	}
+	if *old != "" {
+		if filepath.Ext(*old) == ".json" {
+			o.old, err = load1(*old)
+		} else {
+			o.oldNexd, err = program(*old, "nexd")
 		}
 	}
-	report(os.Stdout, results)
-	if *out == "" {
+	return o, err
+}
+
+// program finds one in a directory, or takes it as it is.
+func program(path, name string) (string, error) {
+	info, err := os.Stat(path)
+	if err == nil && info.IsDir() {
+		path = filepath.Join(path, name)
+		_, err = os.Stat(path)
+	}
+	if err != nil {
+		return "", err
+	}
+	return filepath.Abs(path)
+}
+
+func measure(ctx context.Context, args []string) error {
+	o, err := parseFlags(args)
+	if err != nil {
+		return err
+	}
+	raiseFiles()
+	e := &env{ctx: ctx, shared: mayIsolate(), old: o.oldNexd}
+	if e.self, err = os.Executable(); err != nil {
+		return err
+	}
+	if e.nexd, err = program(o.nexd, "nexd"); err != nil {
+		return err
+	}
+	if e.nexctl, err = program(o.nexctl, "nexctl"); err != nil {
+		return err
+	}
+	if e.dir, err = os.MkdirTemp("", "nexd-bench-"); err != nil {
+		return err
+	}
+	defer os.RemoveAll(e.dir)
+
+	r := &runner{options: o, env: e, up: map[string]*system{}, report: &file{
+		Schema: schema, Time: time.Now().UTC(), Rounds: o.rounds, Seconds: o.seconds,
+		Machine: machine(), Versions: versions(e.nexd, e.old),
+	}}
+	defer r.close()
+	r.run()
+	r.report.markdown(os.Stdout)
+	if o.old != nil {
+		changes(os.Stdout, o.old, r.report)
+	}
+	return errors.Join(r.write(), ctx.Err())
+}
+
+// write writes the files that were asked for.
+func (r *runner) write() error {
+	if r.json != "" {
+		text, err := json.MarshalIndent(r.report, "", " ")
+		if err == nil {
+			err = os.WriteFile(r.json, append(text, '\n'), 0o644)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	if r.options.markdown == "" {
 		return nil
 	}
-	text, err := json.MarshalIndent(map[string]any{"time": time.Now().UTC(), "machine": machine(), "results": results}, "", " ")
+	f, err := os.Create(r.options.markdown)
 	if err != nil {
 		return err
 	}
-	return os.WriteFile(*out, text, 0o644)
+	r.report.markdown(f)
+	return f.Close()
 }

@@ -1,132 +1,154 @@
 package main
 
 import (
-	"bytes"
-	"context"
 	"fmt"
 	"io"
-	"os"
-	"runtime"
+	"maps"
 	"slices"
 	"strings"
-	"text/tabwriter"
-	"time"
 )
 
-// result is one measurement.
-type result struct {
-	Round   int     `json:"round"`
-	Test    string  `json:"test"`
-	System  string  `json:"system"`
-	Unit    string  `json:"unit"`
-	PerSec  float64 `json:"per_second"`
-	CPU     float64 `json:"cpu_seconds"`      // both proxies
-	CPUUnit float64 `json:"cpu_per_gb_or_1k"` // CPU seconds per GB, or per 1,000 connections
-	Steal   float64 `json:"steal_cores"`      // taken by the hypervisor meanwhile
+// head says where, when and with what it was measured.
+func (f *file) head(w io.Writer) {
+	fmt.Fprintf(w, "Measured on %s: %s.\n", f.Time.Format("2006-01-02"), f.Machine)
+	fmt.Fprintf(w, "%d rounds of %g s each.", f.Rounds, f.Seconds)
+	var stolen []float64
+	for _, r := range f.Results {
+		stolen = append(stolen, r.Steal)
+	}
+	s := spreadOf(stolen)
+	fmt.Fprintf(w, " Steal: %.2f cores in the median, %.2f at most.\n\n", s.mid, s.max)
+	for _, name := range slices.Sorted(maps.Keys(f.Versions)) {
+		fmt.Fprintf(w, "- %s: %s\n", name, f.Versions[name])
+	}
+	for _, line := range f.LeftOut {
+		fmt.Fprintf(w, "- left out: %s\n", line)
+	}
 }
 
-func (r result) String() string {
-	if r.Unit == "bytes" {
-		return fmt.Sprintf("%8.1f MB/s  %6.2f CPU s/GB  steal %.2f", r.PerSec/1e6, r.CPUUnit, r.Steal)
+// markdown writes the tables. A cell has the median of a system, and in
+// brackets what it is to the stock netstack in the same round: the median and
+// the range.
+func (f *file) markdown(w io.Writer) {
+	f.head(w)
+	for _, group := range []string{groupTCP, groupPing, groupUDP, groupLoss, groupRest} {
+		f.table(w, group)
 	}
-	return fmt.Sprintf("%8.0f /s    %6.2f CPU s/1000  steal %.2f", r.PerSec, r.CPUUnit, r.Steal)
+	f.pairs(w)
+	f.failed(w)
 }
 
-func measure(ctx context.Context, s *system, t test, length time.Duration) (result, error) {
-	cpu0, err := s.cpu()
-	if err != nil {
-		return result{}, err
+func inGroup(group string) func(string) bool {
+	return func(name string) bool {
+		i := slices.IndexFunc(tests, func(t test) bool { return t.name == name })
+		return i >= 0 && tests[i].group == group
 	}
-	steal0, start := steal(), time.Now()
-	amount, err := t.run(ctx, s.addr, length)
-	if err != nil {
-		return result{}, err
-	}
-	took := time.Since(start).Seconds()
-	cpu1, err := s.cpu()
-	if err != nil {
-		return result{}, err
-	}
-	per := 1e9
-	if t.unit != "bytes" {
-		per = 1000
-	}
-	return result{
-		Test: t.name, System: s.name, Unit: t.unit, PerSec: amount / took,
-		CPU: cpu1 - cpu0, CPUUnit: (cpu1 - cpu0) / amount * per, Steal: (steal() - steal0) / took,
-	}, nil
 }
 
-// steal returns the seconds the hypervisor took from all processors since boot.
-func steal() float64 {
-	text, err := os.ReadFile("/proc/stat")
-	if err != nil {
-		return 0
+func (f *file) table(w io.Writer, group string) {
+	names := f.systems(inGroup(group))
+	if len(names) == 0 {
+		return
 	}
-	line, _, _ := bytes.Cut(text, []byte("\n"))
-	var name string
-	var v [8]float64
-	fmt.Sscan(string(line), &name, &v[0], &v[1], &v[2], &v[3], &v[4], &v[5], &v[6], &v[7])
-	return v[7] / 100
-}
-
-func machine() string {
-	model := "unknown processor"
-	if text, err := os.ReadFile("/proc/cpuinfo"); err == nil {
-		for line := range strings.Lines(string(text)) {
-			if k, v, ok := strings.Cut(line, ":"); ok && strings.TrimSpace(k) == "model name" {
-				model = strings.TrimSpace(v)
-				break
-			}
-		}
+	fmt.Fprintf(w, "\n### %s\n\n| test | |", group)
+	for _, name := range names {
+		fmt.Fprintf(w, " %s |", name)
 	}
-	return fmt.Sprintf("%s, %d cores, %s, %s/%s", model, runtime.NumCPU(), runtime.Version(), runtime.GOOS, runtime.GOARCH)
-}
-
-// report prints, for each test and system, the medians, and the median and
-// range of the ratios to the stock netstack taken within each round.
-func report(w io.Writer, results []result) {
-	fmt.Fprintln(w, machine())
-	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintln(tw, "test\tsystem\tper second\tCPU s per GB or 1000\tspeed to stock\tmin–max\tCPU to stock\t")
+	fmt.Fprintf(w, "\n|---|---|%s\n", strings.Repeat("---|", len(names)))
 	for _, t := range tests {
-		var names []string
-		for _, r := range results {
-			if r.Test == t.name && !slices.Contains(names, r.System) {
-				names = append(names, r.System)
-			}
+		if t.group != group || len(f.systems(func(name string) bool { return name == t.name })) == 0 {
+			continue
 		}
-		for _, name := range names {
-			var speed, cost, ratio, cpuRatio []float64
-			for _, r := range results {
-				if r.Test != t.name || r.System != name {
+		for _, m := range t.metrics {
+			fmt.Fprintf(w, "| %s | %s |", t.name, m.unit)
+			for _, name := range names {
+				fmt.Fprintf(w, " %s |", f.cell(t, m, name))
+			}
+			fmt.Fprintln(w)
+		}
+	}
+}
+
+func (f *file) cell(t test, m metric, system string) string {
+	own := f.series(t.name, system, m.key)
+	if len(own) == 0 {
+		if len(f.failures(t.name, system)) > 0 {
+			return "failed"
+		}
+		return ""
+	}
+	text := fmt.Sprintf("%.*f", m.digits, spreadOf(sorted(own)).mid)
+	if system == stockName || m.diff {
+		return text
+	}
+	if r := against(own, f.series(t.name, stockName, m.key), m.diff); r.n > 0 {
+		text += " (" + r.ratio() + ")"
+	}
+	return text
+}
+
+// ratio is "2.31×, 2.10–2.60".
+func (s spread) ratio() string {
+	if s.n == 1 {
+		return fmt.Sprintf("%.2f×", s.mid)
+	}
+	return fmt.Sprintf("%.2f×, %.2f–%.2f", s.mid, s.min, s.max)
+}
+
+// pair are two systems that are to be compared beside the yardstick.
+var pairs = []struct{ of, base string }{
+	{nexdName, oldName},
+	{nexdName, kernelName},
+	{"nexd mtu 8920", nexdName},
+	{"nexd udp relay", nexdName},
+	{"nexd tls relay", nexdName},
+}
+
+// pairs writes what systems have to each other.
+func (f *file) pairs(w io.Writer) {
+	begun := false
+	for _, p := range pairs {
+		for _, t := range tests {
+			for _, m := range t.metrics {
+				r := against(f.series(t.name, p.of, m.key), f.series(t.name, p.base, m.key), m.diff)
+				if r.n == 0 || m.diff {
 					continue
 				}
-				speed, cost = append(speed, r.PerSec), append(cost, r.CPUUnit)
-				for _, base := range results {
-					if base.Test == t.name && base.Round == r.Round && base.System == "stock netstack" {
-						ratio, cpuRatio = append(ratio, r.PerSec/base.PerSec), append(cpuRatio, r.CPUUnit/base.CPUUnit)
-					}
+				if !begun {
+					fmt.Fprintf(w, "\n### One to another\n\n| | test | | ratio in the same round |\n|---|---|---|---|\n")
+					begun = true
 				}
+				fmt.Fprintf(w, "| %s / %s | %s | %s | %s |\n", p.of, p.base, t.name, m.unit, r.ratio())
 			}
-			shown := fmt.Sprintf("%.0f", median(speed))
-			if t.unit == "bytes" {
-				shown = fmt.Sprintf("%.1f MB", median(speed)/1e6)
-			}
-			fmt.Fprintf(tw, "%s\t%s\t%s\t%.2f\t%.2f\t%.2f–%.2f\t%.2f\t\n", t.name, name, shown, median(cost),
-				median(ratio), slices.Min(ratio), slices.Max(ratio), median(cpuRatio))
 		}
 	}
-	tw.Flush()
 }
 
-func median(v []float64) float64 {
-	if len(v) == 0 {
-		return 0
+// failed lists what went wrong.
+func (f *file) failed(w io.Writer) {
+	begun := false
+	for _, r := range f.Results {
+		if r.Error == "" {
+			continue
+		}
+		if !begun {
+			fmt.Fprintf(w, "\n### What failed\n\n")
+			begun = true
+		}
+		fmt.Fprintf(w, "- round %d, %s, %s: %s\n", r.Round, r.Test, r.System, strings.ReplaceAll(r.Error, "\n", " "))
 	}
-	s := slices.Sorted(slices.Values(v))
-	if n := len(s); n%2 == 0 {
-		return (s[n/2-1] + s[n/2]) / 2
+}
+
+// line shows a result while the run goes on.
+func (r *result) line(t test) string {
+	if r.Error != "" {
+		return "FAILED: " + r.Error
 	}
-	return s[len(s)/2]
+	var parts []string
+	for _, m := range t.metrics {
+		if v, ok := r.Values[m.key]; ok {
+			parts = append(parts, fmt.Sprintf("%.*f %s", m.digits, v, m.unit))
+		}
+	}
+	return strings.Join(parts, "  ") + fmt.Sprintf("  steal %.2f", r.Steal)
 }

@@ -1,0 +1,4 @@
+package main
+
+// restTests start systems of their own.
+var restTests []test
