@@ -60,17 +60,12 @@ type Result struct {
 // nothing moved for the idle timeout or ctx ends. It owns a and b: both are
 // closed and no goroutine is left when it returns.
 func Copy(ctx context.Context, a, b net.Conn, o Options) Result {
-	c := &copier{idle: o.IdleTimeout}
+	c := new(copier)
 	c.ab = half{c: c, src: a, dst: b, shared: o.AtoB}
 	c.ba = half{c: c, src: b, dst: a, shared: o.BtoA}
-	c.touch()
+	c.begin(o.IdleTimeout, c.cut)
 
 	stopCtx := context.AfterFunc(ctx, func() { c.cut(Cut) })
-	if c.idle > 0 {
-		c.timerMu.Lock()
-		c.timer = time.AfterFunc(c.idle, c.checkIdle)
-		c.timerMu.Unlock()
-	}
 	var wg sync.WaitGroup
 	wg.Add(2)
 	go func() { defer wg.Done(); c.ab.run() }()
@@ -78,68 +73,15 @@ func Copy(ctx context.Context, a, b net.Conn, o Options) Result {
 	wg.Wait()
 	stopCtx()
 	c.stopIdle()
-	c.close()
-	return c.result()
+	c.closeBoth(a, b, c.ba.lost, c.ab.lost)
+	return c.result(c.ab.n, c.ba.n)
 }
 
 // copier is one running Copy.
 type copier struct {
+	course
 	ab, ba half
 	ends   atomic.Int32 // directions that have passed a FIN on
-	idle   time.Duration
-	last   atomic.Int64 // monotonic nanoseconds of the last byte
-
-	timerMu sync.Mutex // guards timer and stopped
-	timer   *time.Timer
-	stopped bool
-
-	mu  sync.Mutex // guards the fields below
-	end End        // set once: Reset, Idle or Cut
-	err error
-}
-
-var start = time.Now()
-
-func (c *copier) touch() { c.last.Store(int64(time.Since(start))) }
-
-// checkIdle fires when the idle time may be over; any byte since then puts it off.
-func (c *copier) checkIdle() {
-	left := c.idle - (time.Since(start) - time.Duration(c.last.Load()))
-	if left <= 0 {
-		c.cut(Idle)
-		return
-	}
-	c.timerMu.Lock()
-	defer c.timerMu.Unlock()
-	if !c.stopped {
-		c.timer.Reset(left)
-	}
-}
-
-func (c *copier) stopIdle() {
-	c.timerMu.Lock()
-	defer c.timerMu.Unlock()
-	c.stopped = true
-	if c.timer != nil {
-		c.timer.Stop()
-	}
-}
-
-// settle records the first reason to end before both sides have finished.
-func (c *copier) settle(end End, err error) bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.end != 0 {
-		return false
-	}
-	c.end, c.err = end, err
-	return true
-}
-
-func (c *copier) settled() End {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.end
 }
 
 // past is a deadline that makes blocked calls return now.
@@ -162,35 +104,6 @@ func (c *copier) broken(err error) {
 	if c.settle(Reset, err) {
 		c.interrupt()
 	}
-}
-
-// close ends both streams the way the end of the copy asks for.
-func (c *copier) close() {
-	switch end := c.settled(); end {
-	case Reset:
-		Abort(c.ab.src)
-		Abort(c.ba.src)
-	default:
-		// Finish in the direction where nothing was lost, reset the other.
-		for _, h := range []*half{&c.ab, &c.ba} {
-			if h.lost {
-				Abort(h.dst)
-			}
-		}
-		for _, h := range []*half{&c.ab, &c.ba} {
-			_ = h.dst.Close()
-		}
-	}
-}
-
-func (c *copier) result() Result {
-	r := Result{AtoB: c.ab.n, BtoA: c.ba.n, End: Finished}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.end != 0 {
-		r.End, r.Err = c.end, c.err
-	}
-	return r
 }
 
 // half is one direction of a copy; its fields belong to its goroutine until

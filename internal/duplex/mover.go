@@ -1,0 +1,82 @@
+package duplex
+
+import (
+	"context"
+	"net"
+	"sync"
+)
+
+// Mover copies many pairs of streams at a time, as Copy does with one, without
+// a goroutine for each. Where one of a pair is a host socket and the other a
+// stream of a user-space stack that can be moved (see pieceStream), bytes go
+// between the socket and the stack's own memory, and a quiet pair holds neither
+// a goroutine nor a buffer; other pairs are given to Copy. Today that is so on
+// Linux only. A Mover starts nothing before it is used, and is made with NewMover.
+type Mover struct {
+	mu     sync.Mutex // guards closed
+	closed bool
+	// moving counts pairs; serving the goroutines that are shared among them.
+	moving, serving sync.WaitGroup
+
+	sys moverSys
+}
+
+// NewMover makes a Mover.
+func NewMover() *Mover { return new(Mover) }
+
+// Move copies both ways between a and b as Copy does, and returns soon. done is
+// called once, when both are closed, from any goroutine, perhaps before Move has
+// returned; it should not block.
+func (m *Mover) Move(ctx context.Context, a, b net.Conn, o Options, done func(Result)) {
+	m.mu.Lock()
+	closed := m.closed
+	if !closed {
+		m.moving.Add(1)
+	}
+	m.mu.Unlock()
+	if closed {
+		_ = a.Close()
+		_ = b.Close()
+		done(Result{End: Cut})
+		return
+	}
+	if m.pump(ctx, a, b, o, done) {
+		return
+	}
+	go func() {
+		defer m.moving.Done()
+		done(Copy(ctx, a, b, o))
+	}()
+}
+
+// Close waits for the pairs that are being moved, and ends what is shared among
+// them. Nothing can be moved afterwards. It is idempotent.
+func (m *Mover) Close() {
+	m.mu.Lock()
+	m.closed = true
+	m.mu.Unlock()
+	m.moving.Wait()
+	m.end()
+	m.serving.Wait()
+}
+
+// pieceStream is a stream of a user-space stack that can be moved without
+// waiting. Its bytes are not copied on the way.
+type pieceStream interface {
+	net.Conn
+	closeWriter
+
+	// Notify makes ready be called, with locks held, when one of the other
+	// methods may do more than before; nil ends that.
+	Notify(ready func(readable, writable bool))
+	// ReadPieces offers up to most bytes of what has arrived to take, which
+	// returns how many it took. It never waits: 0 and no error means nothing now.
+	ReadPieces(most int, take func(pieces [][]byte) int) (int, error)
+	// WriteFrom writes up to most bytes that fill puts in place. It does not wait
+	// for room: 0 and no error means none now. A byte that fill gave is either
+	// written, or an error is returned.
+	WriteFrom(most int, fill func(b []byte) error) (int, error)
+	// Broken tells, after ReadPieces has returned io.EOF, how the stream broke
+	// since, and when it cannot any more.
+	Broken() (over bool, err error)
+}
