@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/time/rate"
 
+	"nexd/internal/duplex"
 	"nexd/internal/logkey"
 	"nexd/rules"
 )
@@ -24,6 +25,8 @@ type Engine struct {
 	log  *slog.Logger
 	host side
 	mesh side
+
+	mover *duplex.Mover // has the connections
 
 	// refusals bounds the debug lines about refused connections.
 	refusals *rate.Limiter
@@ -62,6 +65,7 @@ func New(cfg Config) *Engine {
 		log:      cfg.Log,
 		host:     newHostSide(),
 		mesh:     newMeshSide(cfg.Mesh, cfg.Directory),
+		mover:    duplex.NewMover(),
 		refusals: rate.NewLimiter(1, 10),
 		applying: make(chan struct{}, 1),
 		groups:   map[rules.ListenKey]*group{},
@@ -235,6 +239,7 @@ func (e *Engine) Drain(ctx context.Context) {
 	e.mu.Unlock()
 	e.working.Wait()
 	e.cutAll()
+	e.mover.Close()
 }
 
 // active returns the number of connections and flows there are now.

@@ -52,10 +52,7 @@ func (g *group) admit(c net.Conn) {
 	for i, r := range order {
 		if why = r.acquire(src.addr); why == "" {
 			g.e.working.Add(1)
-			go func() {
-				defer g.e.working.Done()
-				g.serve(c, src, order[i:])
-			}()
+			go g.serve(c, src, order[i:])
 			return
 		}
 	}
@@ -76,8 +73,15 @@ func (g *group) refuse(c net.Conn, src source, why refusal, order []*rule) {
 }
 
 // serve dials one destination after the other and forwards to the first that
-// answers. The place in order[0] is taken; those of the others are not.
+// answers. The place in order[0] is taken; those of the others are not. What it
+// begins counts as working until the connection has ended.
 func (g *group) serve(c net.Conn, src source, order []*rule) {
+	forwards := false
+	defer func() {
+		if !forwards {
+			g.e.working.Done()
+		}
+	}()
 	for i, r := range order {
 		if i > 0 && r.acquire(src.addr) != "" {
 			continue
@@ -87,8 +91,8 @@ func (g *group) serve(c net.Conn, src source, order []*rule) {
 		})
 		if err == nil {
 			r.total.Add(1)
-			r.forward(c, dest)
-			r.release(src.addr)
+			forwards = true
+			r.forward(c, dest, src.addr)
 			return
 		}
 		r.release(src.addr)
@@ -126,33 +130,45 @@ func (r *rule) dial(dial func(context.Context) (net.Conn, error)) (net.Conn, err
 	return c, err
 }
 
-// forward copies between the client and the destination until they are done.
-func (r *rule) forward(client, dest net.Conn) {
+// forward has bytes moved between the client and the destination until they are
+// done, and gives the client's place back then. It returns soon.
+func (r *rule) forward(client, dest net.Conn, from netip.Addr) {
 	setKeepAlive(client)
 	setKeepAlive(dest)
 	if err := r.introduce(client, dest); err != nil {
 		r.stats.resets.Add(1)
 		duplex.Abort(client)
 		duplex.Abort(dest)
+		r.forwarded(from)
 		return
 	}
-	res := duplex.Copy(r.ctx, client, dest, duplex.Options{
+	r.e.mover.Move(r.ctx, client, dest, duplex.Options{
 		IdleTimeout: r.idleTimeout, AtoB: &r.in, BtoA: &r.out,
+	}, func(res duplex.Result) {
+		switch res.End {
+		case duplex.Reset:
+			r.stats.resets.Add(1)
+		case duplex.Idle:
+			r.stats.idleEnds.Add(1)
+		case duplex.Cut:
+			r.stats.cut.Add(1)
+		case duplex.Finished:
+		}
+		r.forwarded(from)
 	})
-	switch res.End {
-	case duplex.Reset:
-		r.stats.resets.Add(1)
-	case duplex.Idle:
-		r.stats.idleEnds.Add(1)
-	case duplex.Cut:
-		r.stats.cut.Add(1)
-	case duplex.Finished:
-	}
 }
 
-// setKeepAlive makes sure that a peer that vanished is noticed.
+// forwarded ends the count of a connection.
+func (r *rule) forwarded(from netip.Addr) {
+	r.release(from)
+	r.e.working.Done()
+}
+
+// setKeepAlive makes sure that a peer that vanished is noticed. The host's TCP
+// sockets have been made so.
 func setKeepAlive(c net.Conn) {
 	switch c := c.(type) {
+	case *net.TCPConn, *net.UnixConn:
 	case interface {
 		SetKeepAliveConfig(net.KeepAliveConfig) error
 	}:
