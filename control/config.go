@@ -1,11 +1,9 @@
 package control
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
 	"net/netip"
 	"net/url"
 	"strings"
@@ -33,10 +31,6 @@ type Config struct {
 	Log          *slog.Logger // nil discards
 	Version      string       // program version, shown in /openapi.json
 
-	// STUN makes the STUN server. What it reads came to the relay's sockets and
-	// is none of the relay's. nil is the server of internal/stunserver.
-	STUN func(pc net.PacketConn, log *slog.Logger) Runner
-
 	Heartbeat      time.Duration // between heartbeats of a stream; default 15s
 	Lease          time.Duration // an ephemeral device's time without a stream; default 60s
 	FirstLease     time.Duration // its time between joining and its first stream; default 10m
@@ -60,11 +54,6 @@ type Config struct {
 type Rate struct {
 	PerSecond float64
 	Burst     int
-}
-
-// Runner is a task that runs until its context ends.
-type Runner interface {
-	Run(ctx context.Context) error
 }
 
 // DefaultCIDR is the shared address space of RFC 6598.

@@ -23,7 +23,7 @@ func (s *Service) healthz(context.Context, *struct{}) (*healthOutput, error) {
 // readyz is ready when the listeners stand and the store takes a write.
 func (s *Service) readyz(ctx context.Context, _ *struct{}) (*healthOutput, error) {
 	if reason := s.stun.failed.reason(); reason != "" {
-		return nil, problem(http.StatusServiceUnavailable, controlapi.CodeInternal, "STUN: "+reason, "")
+		return nil, problem(http.StatusServiceUnavailable, controlapi.CodeInternal, "STUN: "+reason, "restart the service")
 	}
 	if reason := s.relay.failed.reason(); reason != "" {
 		return nil, problem(http.StatusServiceUnavailable, controlapi.CodeInternal, "relay: "+reason, "restart the service")
@@ -74,8 +74,6 @@ func (f *failure) note(err error) string {
 	f.why.Store(&why)
 	return why
 }
-
-func (f *failure) clear() { f.why.Store(nil) }
 
 // reason is empty while the part works.
 func (f *failure) reason() string {

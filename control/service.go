@@ -23,6 +23,7 @@ import (
 	"nexd/internal/logkey"
 	"nexd/internal/selfcert"
 	"nexd/internal/sockerr"
+	"nexd/internal/stunserver/stunmetrics"
 	"nexd/key"
 	"nexd/relay/relaymetrics"
 )
@@ -208,6 +209,7 @@ func (s *Service) setUpRelay(ctx context.Context) error {
 			return sockerr.Listen("--stun-listen", s.cfg.STUNListen, err)
 		}
 		s.stun = newSTUNTask(&s.cfg, s.relay.others)
+		s.metrics.registry.MustRegister(stunmetrics.New(s.stun.server.Stats, s.relay.others.Dropped))
 	} else {
 		s.stun = newSTUNTask(&s.cfg, nil)
 	}

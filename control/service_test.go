@@ -255,6 +255,10 @@ func TestSTUN(t *testing.T) {
 		n, err := c.Read(answer)
 		return err == nil && n >= 32 && answer[0] == 1 && answer[1] == 1
 	})
+	_, text := w.get("GET", "/metrics", "")
+	if !strings.Contains(text, `nexd_stun_answers_total{result="address"}`) || strings.Contains(text, "nexd_stun_requests_total 0") {
+		t.Error("/metrics does not count STUN")
+	}
 	off := start(t, t.TempDir(), func(c *Config) { c.STUNListen = stunOff })
 	if off.svc.STUNAddr().IsValid() || off.svc.hub.stun != nil {
 		t.Error("STUN is not off")

@@ -3,46 +3,36 @@ package control
 import (
 	"context"
 	"log/slog"
-	"net"
-	"time"
 
 	"nexd/internal/logkey"
 	"nexd/internal/stunserver"
+	"nexd/relay"
 )
 
-// stunTask keeps the STUN server running. It fails alone: the API goes on,
-// /readyz tells.
+// stunTask is the STUN server on the relay's sockets. It fails alone: the API
+// goes on, /readyz tells.
 type stunTask struct {
-	pc     net.PacketConn // nil: no STUN
-	server Runner
+	server *stunserver.Server // nil: no STUN
 	log    *slog.Logger
 	failed failure
 }
 
-func newSTUNTask(cfg *Config, pc net.PacketConn) *stunTask {
-	t := &stunTask{pc: pc, log: cfg.Log}
-	switch {
-	case pc == nil:
-	case cfg.STUN != nil:
-		t.server = cfg.STUN(pc, cfg.Log)
-	default:
-		t.server = stunserver.New(pc, cfg.Log)
+// newSTUNTask reads what comes to the relay's sockets and is none of its own;
+// nil: there are none.
+func newSTUNTask(cfg *Config, others *relay.Others) *stunTask {
+	t := &stunTask{log: cfg.Log}
+	if others != nil {
+		t.server = stunserver.New(others, cfg.Log)
 	}
 	return t
 }
 
-// run serves until ctx ends, and tries again after an error.
+// run serves until ctx ends.
 func (t *stunTask) run(ctx context.Context) {
-	for t.server != nil && ctx.Err() == nil {
-		err := t.server.Run(ctx)
-		if ctx.Err() != nil {
-			return
-		}
-		t.log.Error("STUN server ended, starting it again", logkey.Reason, t.failed.note(err))
-		select {
-		case <-ctx.Done():
-		case <-time.After(time.Second):
-			t.failed.clear()
-		}
+	if t.server == nil {
+		return
+	}
+	if err := t.server.Run(ctx); ctx.Err() == nil {
+		t.log.Error("STUN server ended: restart the service", logkey.Reason, t.failed.note(err))
 	}
 }

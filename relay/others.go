@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -16,9 +17,10 @@ const othersQueue = 256
 // method Take is for [ServerConfig].Other. Answers leave by the socket the
 // datagram last read came to, so there must be one reader, who answers at once.
 type Others struct {
-	queue  chan otherPacket
-	closed chan struct{}
-	once   sync.Once
+	queue   chan otherPacket
+	dropped atomic.Uint64
+	closed  chan struct{}
+	once    sync.Once
 
 	mu       sync.Mutex // guards the fields below
 	socket   *Socket
@@ -43,13 +45,18 @@ func NewOthers() *Others {
 // Take is for [ServerConfig].Other.
 func (o *Others) Take(socket *Socket, packet []byte, from netip.AddrPort) {
 	if len(packet) > maxOther || len(o.queue) == cap(o.queue) {
+		o.dropped.Add(1)
 		return
 	}
 	select {
 	case o.queue <- otherPacket{socket, append([]byte(nil), packet...), from}:
 	default:
+		o.dropped.Add(1)
 	}
 }
+
+// Dropped returns how many datagrams were too long or found the queue full.
+func (o *Others) Dropped() uint64 { return o.dropped.Load() }
 
 // ReadFrom returns the next datagram, [net.ErrClosed] after Close, and
 // [os.ErrDeadlineExceeded] after the deadline.

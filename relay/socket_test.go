@@ -70,8 +70,8 @@ func TestOthers(t *testing.T) {
 		o.Take(nil, []byte("x"), netip.MustParseAddrPort("127.0.0.1:1"))
 	}
 	o.Take(nil, make([]byte, maxOther+1), netip.MustParseAddrPort("127.0.0.1:1"))
-	if len(o.queue) != othersQueue {
-		t.Errorf("%d wait", len(o.queue))
+	if len(o.queue) != othersQueue || o.Dropped() != othersQueue+1 {
+		t.Errorf("%d wait, %d were dropped", len(o.queue), o.Dropped())
 	}
 	for range othersQueue {
 		if _, _, err := o.ReadFrom(make([]byte, 10)); err != nil {

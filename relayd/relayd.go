@@ -20,6 +20,7 @@ import (
 	"nexd/internal/logkey"
 	"nexd/internal/opsport"
 	"nexd/internal/selfcert"
+	"nexd/internal/stunserver/stunmetrics"
 	"nexd/key"
 	"nexd/relay/relaymetrics"
 )
@@ -165,7 +166,7 @@ func (r *Relay) listenOps() error {
 	}
 	var err error
 	r.ops, err = opsport.Listen(r.cfg.OpsListen, opsport.Config{
-		Readiness: r.health.readiness, Collect: []prometheus.Collector{collector{r}, relaymetrics.New(r.relayStats)},
+		Readiness: r.health.readiness, Collect: []prometheus.Collector{collector{r}, relaymetrics.New(r.relayStats), stunmetrics.New(r.stunStats, r.stunQueued)},
 	})
 	return err
 }

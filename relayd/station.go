@@ -31,6 +31,7 @@ var errEnded = errors.New("the relay ended by itself")
 // long as any issuers are known.
 type station struct {
 	server *relay.Server
+	others *relay.Others // what comes to its sockets and is none of its own
 	stun   *stunserver.Server
 }
 
@@ -43,7 +44,7 @@ func newStation(cfg *Config, rec record) (*station, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &station{server: server, stun: stunserver.New(others, cfg.Log)}, nil
+	return &station{server: server, others: others, stun: stunserver.New(others, cfg.Log)}, nil
 }
 
 // run serves on sockets until ctx ends, then closes them.

@@ -16,6 +16,7 @@ import (
 	"nexd/internal/opsport"
 	"nexd/internal/sockerr"
 	"nexd/internal/stunserver"
+	"nexd/internal/stunserver/stunmetrics"
 )
 
 // maxSTUNListen is how many sockets a STUN server may have.
@@ -92,7 +93,7 @@ func (s *STUN) open(cfg STUNConfig) error {
 	}
 	var err error
 	s.ops, err = opsport.Listen(cfg.OpsListen, opsport.Config{
-		Readiness: s.readiness, Collect: []prometheus.Collector{stunCollector{s}},
+		Readiness: s.readiness, Collect: []prometheus.Collector{stunmetrics.New(s.stats, nil)},
 	})
 	if err != nil {
 		return sockerr.Listen("--ops-listen", cfg.OpsListen, err)
@@ -189,11 +190,3 @@ func (s *STUN) stats() (sum stunserver.Stats) {
 	}
 	return sum
 }
-
-type stunCollector struct{ s *STUN }
-
-// Describe implements prometheus.Collector.
-func (c stunCollector) Describe(ch chan<- *prometheus.Desc) { prometheus.DescribeByCollect(c, ch) }
-
-// Collect implements prometheus.Collector.
-func (c stunCollector) Collect(ch chan<- prometheus.Metric) { collectSTUN(ch, c.s.stats()) }

@@ -24,7 +24,7 @@ const module = "nexd"
 var floors = [][]string{
 	0: {"key", "rules", "internal/buildinfo", "internal/durable", "internal/logkey", "internal/relaypath", "internal/sockerr", "test/need", "test/simnet", "test/vectors"},
 	1: {"controlapi", "internal/duplex", "internal/opsport", "internal/selfcert", "internal/stunwire"},
-	2: {"bind", "discovery", "internal/netwatch", "internal/stunserver", "netstack", "portmap", "proxy", "relay", "relay/relaymetrics", "state", "tunnel"},
+	2: {"bind", "discovery", "internal/netwatch", "internal/stunserver", "internal/stunserver/stunmetrics", "netstack", "portmap", "proxy", "relay", "relay/relaymetrics", "state", "tunnel"},
 	3: {"control", "control/store", "controlclient", "localapi"},
 	4: {"internal/cli", "node", "relayd"},
 	5: {"cmd/nexctl", "cmd/nexd", "examples/hello", "test", "test/cluster", "test/e2e", "test/lab", "test/lab/natlab", "test/netns", "test/paths", "test/paths/pathbench", "test/script"},
@@ -55,7 +55,7 @@ var doors = []struct {
 	{"database/sql", []string{"control/store"}},
 	{"modernc.org/sqlite", []string{"control/store"}},
 	{"github.com/pressly/goose/v3", []string{"control/store"}},
-	{"github.com/prometheus/client_golang", []string{"control", "internal/opsport", "node", "relay/relaymetrics", "relayd"}},
+	{"github.com/prometheus/client_golang", []string{"control", "internal/opsport", "internal/stunserver/stunmetrics", "node", "relay/relaymetrics", "relayd"}},
 	{"github.com/spf13", []string{"cmd", "internal/cli"}},
 	{"github.com/goccy/go-yaml", []string{"internal/cli"}},
 	{"github.com/rogpeppe/go-internal", []string{"test/script"}},

@@ -1,4 +1,5 @@
-// Package opsporttest reads a daemon's operator's port as its users do.
+// Package opsporttest reads a daemon's operator's port as its users do, and what
+// collectors have for it.
 package opsporttest
 
 import (
@@ -11,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil/promlint"
 )
 
@@ -58,6 +60,37 @@ func Lint(t testing.TB, body string, want ...string) {
 			t.Errorf("metrics lack %q:\n%s", line, body)
 		}
 	}
+}
+
+// Values reads a collector: each value by the metric's name, which has to begin
+// with prefix, and its labels' values, as "sessions udp". It holds the names to
+// Prometheus' customs.
+func Values(t testing.TB, prefix string, c prometheus.Collector) map[string]float64 {
+	t.Helper()
+	registry := prometheus.NewPedanticRegistry() // refuses two of one name and labels
+	registry.MustRegister(c)
+	families, err := registry.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if problems, err := promlint.NewWithMetricFamilies(families).Lint(); err != nil || len(problems) > 0 {
+		t.Errorf("%v, %v", problems, err)
+	}
+	got := map[string]float64{}
+	for _, f := range families {
+		name, ok := strings.CutPrefix(f.GetName(), prefix)
+		if !ok {
+			t.Errorf("%s does not begin with %s", f.GetName(), prefix)
+		}
+		for _, m := range f.Metric {
+			labelled := name
+			for _, l := range m.Label {
+				labelled += " " + l.GetValue()
+			}
+			got[labelled] = m.GetGauge().GetValue() + m.GetCounter().GetValue()
+		}
+	}
+	return got
 }
 
 var ours = regexp.MustCompile(`(?m)^# TYPE (nexd_\w+) `)
