@@ -5,7 +5,6 @@ import (
 	"sync"
 
 	"golang.zx2c4.com/wireguard/tun"
-	"gvisor.dev/gvisor/pkg/tcpip/stack"
 )
 
 const (
@@ -18,6 +17,8 @@ const (
 	// 16 of tag. It pads the content to a multiple of sealPadding before that.
 	sealOverhead = 32
 	sealPadding  = 16
+	// smallPacket is a sealed packet that does not count in the budget.
+	smallPacket = 256
 )
 
 // sealed is the size of a packet after WireGuard has sealed it.
@@ -30,8 +31,10 @@ type device struct {
 	link   *link
 	events chan tun.Event
 
-	readMu sync.Mutex // guards batch: one Read at a time
-	batch  [BatchSize]*stack.PacketBuffer
+	readMu sync.Mutex // guards parts: one Read at a time
+	parts  [BatchSize]part
+
+	joiner joiner // its own lock
 
 	closeOnce sync.Once
 }
@@ -45,8 +48,9 @@ func newDevice(l *link) *device {
 }
 
 // Read waits for a packet and then takes what else is queued, up to a batch,
-// without waiting for more. A packet larger than its buffer is dropped. It
-// returns os.ErrClosed once the device is closed.
+// without waiting for more. TCP segments are cut to the MTU of their destination
+// straight into bufs; what does not fit into one batch is in the next. A packet
+// larger than its buffer is dropped. It returns os.ErrClosed once the device is closed.
 func (d *device) Read(bufs [][]byte, sizes []int, offset int) (int, error) {
 	if len(bufs) == 0 {
 		return 0, nil
@@ -54,22 +58,15 @@ func (d *device) Read(bufs [][]byte, sizes []int, offset int) (int, error) {
 	d.readMu.Lock()
 	defer d.readMu.Unlock()
 	for {
-		taken := d.link.queue.take(d.batch[:min(len(bufs), BatchSize)], readBudget, sealed)
+		taken := d.link.queue.take(d.parts[:], min(len(bufs), BatchSize), readBudget, &d.link.mtus)
 		if taken == 0 {
 			return 0, os.ErrClosed
 		}
 		n := 0
-		for i, pkt := range d.batch[:taken] {
-			d.batch[i] = nil
-			if size := pkt.Size(); size <= len(bufs[n])-offset {
-				sizes[n] = copyPacket(bufs[n][offset:], pkt)
-				d.link.counters.txPackets.Add(1)
-				d.link.counters.txBytes.Add(uint64(size))
-				n++
-			} else {
-				d.link.counters.txOversize.Add(1)
-			}
-			pkt.DecRef()
+		for i := range d.parts[:taken] {
+			n += d.put(&d.parts[i], bufs[n:], sizes[n:], offset)
+			d.parts[i].pkt.DecRef()
+			d.parts[i] = part{}
 		}
 		if n > 0 {
 			return n, nil
@@ -77,18 +74,41 @@ func (d *device) Read(bufs [][]byte, sizes []int, offset int) (int, error) {
 	}
 }
 
-// Write gives a batch of packets to the stack, which copies them. It never
-// waits for the stack's own output. Malformed packets and packets to other
-// addresses are dropped and counted; they are no error.
+// put writes a part of a packet to the first buffers, for which there are
+// enough, and returns how many it took.
+func (d *device) put(p *part, bufs [][]byte, sizes []int, offset int) int {
+	d.link.prepare(p)
+	w := p.start()
+	n, bytes := 0, 0
+	for i := range p.n {
+		from := p.from + i*p.shape.piece
+		size := p.shape.size(from)
+		if size > len(bufs[n])-offset {
+			d.link.counters.txOversize.Add(1)
+			w = walker{} // its pieces are of one size: the others do not fit either, or are the rest
+			break
+		}
+		p.put(&w, bufs[n][offset:offset+size], from)
+		sizes[n] = size
+		bytes += size
+		n++
+	}
+	d.link.counters.txPackets.Add(uint64(n))
+	d.link.counters.txBytes.Add(uint64(bytes))
+	return n
+}
+
+// Write gives a batch of packets to the stack, which copies them; runs of
+// segments of one TCP connection are joined before. It never waits for the
+// stack's own output. Malformed packets and packets to other addresses are
+// dropped and counted; they are no error.
 func (d *device) Write(bufs [][]byte, offset int) (int, error) {
 	select {
 	case <-d.link.queue.done:
 		return 0, os.ErrClosed
 	default:
 	}
-	for _, buf := range bufs {
-		d.link.inject(buf[min(offset, len(buf)):])
-	}
+	d.joiner.deliver(d.link, bufs, offset)
 	return len(bufs), nil
 }
 
@@ -116,18 +136,3 @@ func (d *device) BatchSize() int { return BatchSize }
 
 // File is nil: there is no descriptor behind this device.
 func (d *device) File() *os.File { return nil }
-
-func copyPacket(dst []byte, pkt *stack.PacketBuffer) int {
-	views, offset := pkt.AsViewList()
-	n := 0
-	for v := views.Front(); v != nil; v = v.Next() {
-		b := v.AsSlice()
-		if offset > 0 {
-			skip := min(offset, len(b))
-			offset -= skip
-			b = b[skip:]
-		}
-		n += copy(dst[n:], b)
-	}
-	return n
-}

@@ -4,6 +4,7 @@ import (
 	"net/netip"
 	"sync/atomic"
 
+	"gvisor.dev/gvisor/pkg/buffer"
 	"gvisor.dev/gvisor/pkg/tcpip"
 	"gvisor.dev/gvisor/pkg/tcpip/header"
 	"gvisor.dev/gvisor/pkg/tcpip/stack"
@@ -19,7 +20,10 @@ type link struct {
 	counters   counters
 }
 
-var _ stack.LinkEndpoint = (*link)(nil)
+var (
+	_ stack.LinkEndpoint = (*link)(nil)
+	_ stack.GSOEndpoint  = (*link)(nil)
+)
 
 func newLink(mtu int, pinned bool) *link {
 	l := &link{queue: newQueue(), mtus: mtus{own: mtu, pinned: pinned}}
@@ -38,6 +42,9 @@ func (l *link) WritePackets(list stack.PacketBufferList) (int, tcpip.Error) {
 		switch l.queue.push(pkt, bulk) {
 		case queued:
 			sent++
+		case queuedInstead:
+			l.counters.txFull.Add(1)
+			sent++
 		case droppedFull:
 			l.counters.txFull.Add(1)
 			return sent, &tcpip.ErrNoBufferSpace{}
@@ -49,24 +56,21 @@ func (l *link) WritePackets(list stack.PacketBufferList) (int, tcpip.Error) {
 	return sent, nil
 }
 
-// inject gives one packet from WireGuard to gVisor. packet is copied.
-func (l *link) inject(packet []byte) {
-	protocol, to, ok := parse(packet)
-	if !ok {
-		l.counters.rxMalformed.Add(1)
-		return
+// prepare looks up what a part needs of the link.
+func (l *link) prepare(p *part) {
+	if p.shape.cutting == segments && header.TCP(p.pkt.TransportHeader().Slice()).Flags()&header.TCPFlagSyn != 0 {
+		p.mtu, _ = l.mtus.get(destination(p.pkt.NetworkHeader().Slice()))
 	}
-	if !l.isOwn(to) {
-		l.counters.rxForeign.Add(1)
-		return
-	}
+}
+
+// inject gives one packet to gVisor, which keeps it.
+func (l *link) inject(protocol tcpip.NetworkProtocolNumber, view *buffer.View) {
 	dispatcher := l.dispatcher.Load()
 	if dispatcher == nil {
+		view.Release()
 		return
 	}
-	l.counters.rxPackets.Add(1)
-	l.counters.rxBytes.Add(uint64(len(packet)))
-	pkt := stack.NewPacketBuffer(stack.PacketBufferOptions{Payload: bufferOf(packet)})
+	pkt := stack.NewPacketBuffer(stack.PacketBufferOptions{Payload: buffer.MakeWithView(view)})
 	(*dispatcher).DeliverNetworkPacket(protocol, pkt)
 	pkt.DecRef()
 }
@@ -80,8 +84,14 @@ func (l *link) isOwn(to netip.Addr) bool {
 	return false
 }
 
-// MTU is the largest IP packet gVisor sends.
-func (l *link) MTU() uint32 { return uint32(l.mtus.own) }
+// nicMTU is what gVisor is told: the largest packets there are (an IPv6 payload of
+// 65535 bytes), so that all cutting happens here, where the destination's MTU is
+// known. The segments of TCP follow from the MTU of gVisor's routes and from the
+// MSS in SYNs.
+const nicMTU = header.IPv6MinimumSize + 65535
+
+// MTU is no limit: see nicMTU.
+func (*link) MTU() uint32 { return nicMTU }
 
 // SetMTU is never called: see SetPathMTU.
 func (*link) SetMTU(uint32) {}
@@ -99,10 +109,21 @@ func (l *link) Attach(d stack.NetworkDispatcher) {
 func (l *link) IsAttached() bool { return l.dispatcher.Load() != nil }
 
 // Capabilities: see the package comment for why received checksums are taken
-// as verified.
+// as verified. Those of TCP and UDP packets that leave are made as they are copied.
 func (l *link) Capabilities() stack.LinkEndpointCapabilities {
-	return stack.CapabilityRXChecksumOffload
+	return stack.CapabilityRXChecksumOffload | stack.CapabilityTXChecksumOffload
 }
+
+// gsoMaxSize makes gVisor's TCP send up to 58,960 bytes of data in one packet: 44
+// segments of 1,340 (an MTU of 1,420 over IPv4), and in any case no more than
+// one Read takes (readBudget). gVisor subtracts 161 for headers.
+const gsoMaxSize = 44*1340 + 161
+
+// GSOMaxSize is the size of the largest TCP segment that the link cuts.
+func (*link) GSOMaxSize() uint32 { return gsoMaxSize }
+
+// SupportedGSO says that the link cuts TCP segments.
+func (*link) SupportedGSO() stack.SupportedGSO { return stack.HostGSOSupported }
 
 // Close is called when the stack removes the link.
 func (l *link) Close() { l.close() }

@@ -1,6 +1,8 @@
 package netstack
 
 import (
+	"hash/maphash"
+	"math/rand/v2"
 	"sync"
 	"time"
 
@@ -9,17 +11,20 @@ import (
 
 // Limits of the queue of packets on their way from gVisor to WireGuard.
 const (
-	// Segments that carry TCP data wait for room above these. TCP would fill
-	// any queue, so its share is smaller than the whole: what is left keeps
-	// pings, datagrams and acknowledgements moving during a bulk transfer.
-	queueBulkPackets = 512
-	queueBulkBytes   = 1 << 20
-	// Everything else is dropped above these.
+	// TCP data waits for room above these, of its flow or of all. TCP would fill any
+	// queue; two large segments are enough for WireGuard never to wait for a flow.
+	// What waits is not copied: it is shared with the send buffers.
+	flowBulkPackets  = 128
+	flowBulkBytes    = 128 << 10
+	queueBulkPackets = 1024
+	queueBulkBytes   = 4 << 20
+	// Above these something is dropped: of the flow that has most in the queue
+	// and is not TCP data, or the newcomer itself.
 	queuePackets = 2048
-	queueBytes   = 4 << 20
-	// queueWait is how long a TCP segment waits before it is dropped after all
-	// (TCP sends it again). It is reached only when nobody reads the device; then
-	// nothing waits again until somebody does.
+	queueBytes   = 8 << 20
+	// queueWait is how long TCP data waits without any packet being read before it
+	// is dropped after all (TCP sends it again). It is reached only when nobody
+	// reads the device; then nothing waits again until somebody does.
 	queueWait = 250 * time.Millisecond
 )
 
@@ -27,61 +32,71 @@ const (
 type verdict uint8
 
 const (
-	queued verdict = iota + 1
+	queued        verdict = iota + 1
+	queuedInstead         // of another packet, which was dropped
 	droppedFull
 	droppedClosed
 )
 
-// queue is the bounded queue between gVisor (many writers) and WireGuard's
-// reader. It holds one reference to each packet in it.
+// queue is the bounded queue between gVisor (many writers) and WireGuard's one
+// reader. It is fair among flows (see flows). It holds one reference to each
+// packet in it.
 type queue struct {
+	seed  maphash.Seed
 	done  chan struct{} // closed by close
-	ready chan struct{} // holds a token while the ring may be non-empty
+	ready chan struct{} // holds a token while the queue may be non-empty
 
 	mu      sync.Mutex // guards the fields below
-	ring    [queuePackets]*stack.PacketBuffer
-	head, n int
-	bytes   int
+	flows   flows
 	closed  bool
+	reads   uint64
 	stalled bool          // a writer has waited in vain since the last read
-	room    chan struct{} // closed when waiting writers may try again; nil: nobody waits
+	room    chan struct{} // closed when writers that wait for all may try again; nil: nobody does
+	id      uint32        // of the packet last fragmented
 }
 
 func newQueue() *queue {
-	return &queue{done: make(chan struct{}), ready: make(chan struct{}, 1)}
+	q := &queue{seed: maphash.MakeSeed(), done: make(chan struct{}), ready: make(chan struct{}, 1), id: rand.Uint32()}
+	q.flows.init()
+	return q
 }
 
 // push adds pkt and takes a reference of its own when it does. With wait it
-// blocks while the bulk share is used up, until there is room, the queue is
-// closed, or queueWait has passed; otherwise it never blocks.
+// blocks while the flow's or the whole bulk share is used up, until there is
+// room, the queue is closed, or nothing was read for queueWait; otherwise it
+// never blocks.
 func (q *queue) push(pkt *stack.PacketBuffer, wait bool) verdict {
+	index := q.flowOf(pkt)
 	size := pkt.Size()
-	maxPackets, maxBytes := queuePackets, queueBytes
-	if wait {
-		maxPackets, maxBytes = queueBulkPackets, queueBulkBytes
-	}
 	var timeout *time.Timer
 	for {
 		q.mu.Lock()
-		switch {
-		case q.closed:
+		f := &q.flows.table[index]
+		if q.closed {
 			q.mu.Unlock()
 			return droppedClosed
-		case q.n < maxPackets && (q.n == 0 || q.bytes+size <= maxBytes):
-			q.ring[(q.head+q.n)%queuePackets] = pkt.IncRef()
-			q.n++
-			q.bytes += size
+		}
+		if q.fitsLocked(f, size, wait) {
+			q.flows.push(index, pkt, size, wait)
 			q.mu.Unlock()
 			q.signal()
 			return queued
-		case !wait || q.stalled:
+		}
+		if !wait || q.stalled {
+			victim := q.makeRoomLocked(f, size)
+			if victim != nil {
+				q.flows.push(index, pkt, size, wait)
+			}
 			q.mu.Unlock()
-			return droppedFull
+			if victim == nil {
+				return droppedFull
+			}
+			victim.DecRef() // outside the lock: it may tell a socket that there is room
+			q.signal()
+			return queuedInstead
 		}
-		if q.room == nil {
-			q.room = make(chan struct{})
-		}
-		room := q.room
+		room := q.roomLocked(f)
+		reads := q.reads
 		q.mu.Unlock()
 
 		if timeout == nil {
@@ -93,21 +108,61 @@ func (q *queue) push(pkt *stack.PacketBuffer, wait bool) verdict {
 		case <-q.done:
 		case <-timeout.C:
 			q.mu.Lock()
-			q.stalled = true
+			q.stalled = q.stalled || q.reads == reads
 			q.mu.Unlock()
+			timeout.Reset(queueWait)
 		}
 	}
 }
 
-// take moves up to len(dst) packets whose cost together stays within budget
-// into dst, at least one, and hands over their references. It blocks while
-// there is none and returns 0 once the queue is closed.
-func (q *queue) take(dst []*stack.PacketBuffer, budget int, cost func(size int) int) int {
+// fitsLocked reports whether a packet may be added. An empty flow may always
+// have one packet beside the others' bulk, so that no flow starves in the wait.
+func (q *queue) fitsLocked(f *flow, size int, wait bool) bool {
+	if q.flows.n >= queuePackets || q.flows.n > 0 && q.flows.bytes+size > queueBytes {
+		return false
+	}
+	if !wait || f.n == 0 {
+		return true
+	}
+	return f.n < flowBulkPackets && f.bytes+size <= flowBulkBytes &&
+		q.flows.n < queueBulkPackets && q.flows.bytes+size <= queueBulkBytes
+}
+
+// roomLocked is what a writer of TCP data to f waits for.
+func (q *queue) roomLocked(f *flow) chan struct{} {
+	room := &f.room
+	if f.n < flowBulkPackets/2 && f.bytes < flowBulkBytes/2 {
+		room = &q.room // it is the whole queue that is full
+	}
+	if *room == nil {
+		*room = make(chan struct{})
+	}
+	return *room
+}
+
+// makeRoomLocked drops the oldest packet of the largest flow for one of f, or
+// nothing when f itself is the largest or one packet is not enough.
+func (q *queue) makeRoomLocked(f *flow, size int) *stack.PacketBuffer {
+	index := q.flows.largest()
+	if index < 0 {
+		return nil
+	}
+	most := &q.flows.table[index]
+	if most.weight() <= f.weight() || q.flows.bytes+size-q.flows.nodes[most.head].size > queueBytes {
+		return nil
+	}
+	return q.flows.pop(most)
+}
+
+// take moves parts of packets into dst, at least one, and hands over a reference
+// for each: at most pieces packets together, whose sealed size stays within
+// budget. It blocks while there is nothing and returns 0 once the queue is closed.
+func (q *queue) take(dst []part, pieces, budget int, m *mtus) int {
 	for {
 		q.mu.Lock()
-		if q.n > 0 {
-			n := q.moveLocked(dst, budget, cost)
-			more := q.n > 0
+		if q.flows.n > 0 {
+			n := q.moveLocked(dst, pieces, budget, m)
+			more := q.flows.n > 0
 			q.mu.Unlock()
 			if more {
 				q.signal()
@@ -127,29 +182,59 @@ func (q *queue) take(dst []*stack.PacketBuffer, budget int, cost func(size int) 
 }
 
 // moveLocked does the moving of take. q.mu is held.
-func (q *queue) moveLocked(dst []*stack.PacketBuffer, budget int, cost func(size int) int) int {
+func (q *queue) moveLocked(dst []part, pieces, budget int, m *mtus) int {
 	n := 0
-	for n < len(dst) && q.n > 0 {
-		pkt := q.ring[q.head]
-		size := pkt.Size()
-		if budget -= cost(size); budget < 0 && n > 0 {
+	for n < len(dst) && pieces > 0 {
+		f := q.flows.next()
+		if f == nil {
 			break
 		}
-		q.ring[q.head] = nil
-		q.head = (q.head + 1) % queuePackets
-		q.n--
-		q.bytes -= size
-		dst[n] = pkt
+		node := &q.flows.nodes[f.head]
+		s := q.shapeLocked(node, m)
+		count, cost := s.within(node.taken, pieces, budget)
+		if count == 0 {
+			if n > 0 {
+				break
+			}
+			count, cost = 1, sealed(s.size(node.taken))
+		}
+		dst[n] = part{pkt: node.pkt, shape: s, from: node.taken, n: count, id: node.id}
+		q.flows.takeFrom(f, count, s)
+		pieces -= count
+		budget -= cost
 		n++
+		if f.room != nil && f.n <= flowBulkPackets/2 && f.bytes <= flowBulkBytes/2 {
+			close(f.room)
+			f.room = nil
+		}
 	}
+	q.reads++
 	q.stalled = false
 	// Waking writers at half lets them fill the queue in one go instead of
 	// being woken for each packet.
-	if q.room != nil && q.n <= queueBulkPackets/2 && q.bytes <= queueBulkBytes/2 {
+	if q.room != nil && q.flows.n <= queueBulkPackets/2 && q.flows.bytes <= queueBulkBytes/2 {
 		close(q.room)
 		q.room = nil
 	}
 	return n
+}
+
+// shapeLocked is the shape of a packet, of which pieces may have been read when
+// the MTU was another one.
+func (q *queue) shapeLocked(n *node, m *mtus) shape {
+	if n.id != 0 {
+		ip := n.pkt.NetworkHeader().Slice()
+		mtu, _ := m.get(destination(ip))
+		return fragmentShape(ip, n.size, mtu)
+	}
+	s := shapeOf(n.pkt, m)
+	if s.cutting == fragments {
+		if q.id++; q.id == 0 {
+			q.id++
+		}
+		n.id = q.id
+	}
+	return s
 }
 
 // close releases what is queued and makes every blocked call return. It
@@ -162,13 +247,12 @@ func (q *queue) close() int {
 	}
 	q.closed = true
 	close(q.done)
-	left := make([]*stack.PacketBuffer, 0, q.n)
-	for ; q.n > 0; q.n-- {
-		left = append(left, q.ring[q.head])
-		q.ring[q.head] = nil
-		q.head = (q.head + 1) % queuePackets
+	left := make([]*stack.PacketBuffer, 0, q.flows.n)
+	for i := range q.flows.table {
+		for f := &q.flows.table[i]; f.n > 0; {
+			left = append(left, q.flows.pop(f))
+		}
 	}
-	q.bytes = 0
 	q.mu.Unlock()
 	// Outside the lock: releasing a datagram tells its socket that there is room.
 	for _, pkt := range left {
@@ -180,7 +264,7 @@ func (q *queue) close() int {
 func (q *queue) empty() bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	return q.n == 0
+	return q.flows.n == 0
 }
 
 func (q *queue) signal() {

@@ -3,32 +3,65 @@ package netstack
 import (
 	"net"
 	"net/netip"
+	"slices"
 	"testing"
 	"time"
 
 	"gvisor.dev/gvisor/pkg/buffer"
+	"gvisor.dev/gvisor/pkg/tcpip/header"
 	"gvisor.dev/gvisor/pkg/tcpip/stack"
 )
 
-func offer(q *queue, size int, wait bool) verdict {
-	pkt := stack.NewPacketBuffer(stack.PacketBufferOptions{Payload: buffer.MakeWithData(make([]byte, size))})
+// ports returns ports whose flows do not meet in the queue; 1 is the first.
+func ports(q *queue, n int) (list []uint16) {
+	taken := map[int]bool{}
+	for port := uint16(1); len(list) < n; port++ {
+		pkt := packetOf(port, header.UDPMinimumSize)
+		if flow := q.flowOf(pkt); !taken[flow] {
+			taken[flow] = true
+			list = append(list, port)
+		}
+		pkt.DecRef()
+	}
+	return list
+}
+
+func packetOf(port uint16, size int) *stack.PacketBuffer {
+	pkt := stack.NewPacketBuffer(stack.PacketBufferOptions{
+		ReserveHeaderBytes: header.UDPMinimumSize,
+		Payload:            buffer.MakeWithData(make([]byte, size-header.UDPMinimumSize)),
+	})
+	pkt.TransportProtocolNumber = header.UDPProtocolNumber
+	header.UDP(pkt.TransportHeader().Push(header.UDPMinimumSize)).Encode(&header.UDPFields{SrcPort: port, DstPort: port})
+	return pkt
+}
+
+func offerTo(q *queue, port uint16, size int, wait bool) verdict {
+	pkt := packetOf(port, size)
 	defer pkt.DecRef()
 	return q.push(pkt, wait)
 }
 
-func takeAll(q *queue, max int) int {
-	dst := make([]*stack.PacketBuffer, max)
-	n := q.take(dst, 1<<30, sealed)
-	for _, pkt := range dst[:n] {
-		pkt.DecRef()
+func offer(q *queue, size int, wait bool) verdict { return offerTo(q, 1, size, wait) }
+
+// takeSome reads up to max packets and returns their ports.
+func takeSome(q *queue, max int) []uint16 {
+	dst := make([]part, max)
+	n := q.take(dst, max, 1<<30, &mtus{own: MaxMTU})
+	ports := make([]uint16, 0, n)
+	for _, p := range dst[:n] {
+		ports = append(ports, header.UDP(p.pkt.TransportHeader().Slice()).SourcePort())
+		p.pkt.DecRef()
 	}
-	return n
+	return ports
 }
+
+func takeAll(q *queue, max int) int { return len(takeSome(q, max)) }
 
 func TestQueueKeepsRoomForSmallPackets(t *testing.T) {
 	q := newQueue()
 	defer q.close()
-	for i := range queueBulkPackets {
+	for i := range flowBulkPackets {
 		if v := offer(q, 100, true); v != queued {
 			t.Fatalf("bulk packet %d: %v", i, v)
 		}
@@ -38,17 +71,45 @@ func TestQueueKeepsRoomForSmallPackets(t *testing.T) {
 	if v := offer(q, 100, false); v != queued {
 		t.Errorf("another packet beside the bulk: %v", v)
 	}
-	for n := 0; n < queueBulkPackets/2+2; {
+	for n := 0; n < flowBulkPackets/2+2; {
 		n += takeAll(q, 64)
 	}
 	if v := <-waited; v != queued {
 		t.Errorf("bulk packet that waited: %v", v)
 	}
-	for q.n < queuePackets {
-		offer(q, 1, false)
+	// Bulk of many flows leaves room too.
+	for _, port := range ports(q, 12)[1:] {
+		for range min(100, queueBulkPackets-q.flows.n) {
+			if v := offerTo(q, port, 100, true); v != queued {
+				t.Fatalf("bulk packet of flow %d: %v", port, v)
+			}
+		}
 	}
-	if v := offer(q, 1, false); v != droppedFull {
+	for q.flows.n < queuePackets {
+		if v := offer(q, 8, false); v != queued {
+			t.Fatalf("a packet beside the bulk: %v", v)
+		}
+	}
+	if v := offer(q, 8, false); v != droppedFull {
 		t.Errorf("a packet above all limits: %v", v)
+	}
+}
+
+// Who fills the queue pays for it: a packet of another flow takes the place of
+// one of the largest flow.
+func TestQueueDropsOfTheLargest(t *testing.T) {
+	q := newQueue()
+	defer q.close()
+	for offer(q, 100, false) == queued {
+	}
+	if v := offerTo(q, ports(q, 2)[1], 100, false); v != queuedInstead {
+		t.Errorf("a packet of another flow: %v", v)
+	}
+	if v := offer(q, 100, false); v != droppedFull {
+		t.Errorf("a packet of the flow that fills the queue: %v", v)
+	}
+	if q.flows.n != queuePackets {
+		t.Errorf("%d packets", q.flows.n)
 	}
 }
 
@@ -62,6 +123,45 @@ func TestQueueBoundsBytes(t *testing.T) {
 	if n != queueBytes/60_000 {
 		t.Errorf("%d packets of 60000 bytes", n)
 	}
+}
+
+// A flow that begins is ahead of those that wait, and those take turns.
+func TestQueueIsFair(t *testing.T) {
+	q := newQueue()
+	defer q.close()
+	p := ports(q, 4)
+	for _, port := range p[:3] {
+		for range 2 {
+			offerTo(q, port, 60_000, true)
+		}
+	}
+	got := takeSome(q, 1)
+	offerTo(q, p[3], 100, false)
+	for q.flows.n > 0 {
+		got = append(got, takeSome(q, 1)...)
+	}
+	if want := []uint16{p[0], p[3], p[1], p[2], p[0], p[1], p[2]}; !slices.Equal(got, want) {
+		t.Errorf("flows in the order %v, want %v", got, want)
+	}
+}
+
+// However often a small flow empties and begins again, a large one goes on.
+func TestQueueStarvesNobody(t *testing.T) {
+	q := newQueue()
+	defer q.close()
+	p := ports(q, 3)
+	offerTo(q, p[0], 60_000, true)
+	for i := range 100 {
+		offerTo(q, p[1], 100, false)
+		offerTo(q, p[2], 100, false)
+		if slices.Contains(takeSome(q, 2), p[0]) {
+			if i > 3 {
+				t.Errorf("served after %d rounds", i)
+			}
+			return
+		}
+	}
+	t.Error("never served")
 }
 
 func TestQueueGivesUpOnceWithoutReader(t *testing.T) {
@@ -134,8 +234,8 @@ func FuzzParse(f *testing.F) {
 	f.Add([]byte{0x45, 0, 0, 20, 0, 0, 0, 0, 0, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8})
 	f.Add(append([]byte{0x60, 0, 0, 0, 0, 0, 59, 1}, make([]byte, 32)...))
 	f.Fuzz(func(t *testing.T, packet []byte) {
-		protocol, to, ok := parse(packet)
-		if ok != (protocol != 0) || ok != to.IsValid() || ok && len(packet) < 20 {
+		protocol, to, length, ok := parse(packet)
+		if ok != (protocol != 0) || ok != to.IsValid() || ok && (length < 20 || length > len(packet)) {
 			t.Errorf("%x: %v, %v, %v", packet, protocol, to, ok)
 		}
 	})

@@ -110,9 +110,11 @@ func (s *Stack) configure() error {
 	if err := s.gvisor.CreateNIC(nicID, s.link); err != nil {
 		return fmt.Errorf("create the stack's interface: %w", errno(err))
 	}
+	// The largest segment of TCP; SetPathMTU says why it is not the stack's own MTU.
+	mtu := uint32(s.link.mtus.most())
 	s.gvisor.SetRouteTable([]tcpip.Route{
-		{Destination: header.IPv4EmptySubnet, NIC: nicID},
-		{Destination: header.IPv6EmptySubnet, NIC: nicID},
+		{Destination: header.IPv4EmptySubnet, NIC: nicID, MTU: mtu},
+		{Destination: header.IPv6EmptySubnet, NIC: nicID, MTU: mtu},
 	})
 	return nil
 }
