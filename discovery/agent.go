@@ -32,6 +32,7 @@ type Agent struct {
 	asked     map[stunwire.TxID]ask
 	answers   limit // to all peers
 	unhurried limit // checks of bursts, to all peers
+	padded    limit // padded checks, to all peers
 	waiting   []waiting
 	net       network
 	stun      stunClient
@@ -55,7 +56,8 @@ type Agent struct {
 	// interfaces lists the machine's addresses; tests replace it.
 	interfaces func(exclude func(netip.Addr) bool) ([]localAddr, error)
 	counters   struct {
-		checks, answers, unverified, replayed, limited, failed, signals, hardRounds atomic.Uint64
+		checks, padded, mtuRaised, mtuLowered                               atomic.Uint64
+		answers, unverified, replayed, limited, failed, signals, hardRounds atomic.Uint64
 	}
 }
 
@@ -83,6 +85,7 @@ type session struct {
 	asked     []stunwire.TxID // oldest first, at most maxAsked
 	activated time.Time
 	shown     PeerPath       // as published
+	mtu       int            // as told; 0: not yet
 	offered   []uint16       // relays, as the peer's last offer says
 	nat       uint8          // likewise
 	punchHard bool           // likewise: it guesses ports of hard NATs, too
@@ -97,6 +100,8 @@ const (
 	answersInAll   = 200 // a second
 	burstRate      = 50  // checks of bursts a second, to addresses outside our networks
 	burstBurst     = 50
+	paddedRate     = 100 // padded checks a second, to all peers
+	paddedBurst    = 100
 	maxWaiting     = 512 // checks held back by that
 	waitingFor     = 2 * time.Second
 	maxAsked       = 64 // checks of one peer whose answers still count
@@ -124,7 +129,7 @@ func New(c Config) *Agent {
 		config: c, log: c.Log, self: c.Private.Public(),
 		peers: make(map[key.Public]*peer), byHint: make(map[stunwire.Hint]*peer),
 		active: make(map[*peer]struct{}), asked: make(map[stunwire.TxID]ask),
-		answers: newLimit(answersInAll, answersInAll), unhurried: newLimit(burstRate, burstBurst),
+		answers: newLimit(answersInAll, answersInAll), unhurried: newLimit(burstRate, burstBurst), padded: newLimit(paddedRate, paddedBurst),
 		relays: make(map[uint16]Relay), ranking: 1,
 		net: network{only: c.LocalIP.Unmap()}, stun: newSTUNClient(), hard: newProber(c), hints: newHintBook(c.Hints),
 		toDerive: newDeriveQueue(), derived: make(chan derivedSecrets, 64), resolved: make(chan []netip.AddrPort),
@@ -253,8 +258,10 @@ func (a *Agent) step(p *peer, now time.Time, event func(*machine)) {
 		seen = a.config.Activity(p.key)
 	}
 	m.tick(now, seen)
-	for _, x := range m.take() {
-		a.act(p, now, x)
+	for out := m.take(); len(out) > 0; out = m.take() { // what was refused at once has consequences
+		for _, x := range out {
+			a.act(p, now, x)
+		}
 	}
 	if p.next = m.next(now); p.next.IsZero() {
 		delete(a.active, p)
@@ -301,6 +308,10 @@ func (a *Agent) act(p *peer, now time.Time, x action) {
 	case doPath:
 		a.config.Paths.SetRoute(p.key, x.route.path, x.route.spare, x.route.both)
 		a.tellPath(p, now, x)
+	case doPadded:
+		a.sendPadded(p, x.addr, x.mtu, now)
+	case doMTU:
+		a.setMTU(p, now, x)
 	case doUse:
 		if a.config.UseRelay != nil {
 			a.config.UseRelay(x.relay)
@@ -343,7 +354,7 @@ func (a *Agent) open(k key.Public, now time.Time) *peer {
 			}
 		}
 		p.session = &session{
-			machine: newMachine(now, kept, a.net.near), epoch: a.epoch,
+			machine: newMachine(now, kept, a.net.near, a.maxMTU()), epoch: a.epoch,
 			answers: newLimit(answersPerPeer, answersPerPeer), offerRate: newLimit(2, 10), staleRate: newLimit(1, 2),
 		}
 	}

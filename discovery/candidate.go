@@ -91,8 +91,9 @@ type target struct {
 	checks int       // sent
 	pong   time.Time // the last verified answer; zero: never
 	rtts   [8]time.Duration
-	n      int // answers so far
-	wins   int // answers in a row with a lower cost than the best path
+	n      int    // answers so far
+	wins   int    // answers in a row with a lower cost than the best path
+	size   *sizer // nil: it was never the path, or no sizes are looked for
 }
 
 // maxRTT is what a path without an answer counts as.

@@ -1,8 +1,10 @@
 package discovery
 
 import (
+	"errors"
 	"math"
 	"net/netip"
+	"syscall"
 	"time"
 
 	"nexd/internal/relaypath"
@@ -14,6 +16,7 @@ type ask struct {
 	peer *peer
 	to   netip.AddrPort
 	at   time.Time
+	mtu  int // it is padded to be as long as a packet of this size; 0: it is not
 }
 
 // waiting is a check of a burst held back by the budget.
@@ -27,23 +30,57 @@ type waiting struct {
 // a missing route or a firewall's EPERM concerns this address alone.
 func (a *Agent) sendCheck(p *peer, to netip.AddrPort, now time.Time) {
 	id, b := a.newCheck(p)
-	a.asked[id] = ask{p, to, now}
+	a.await(id, ask{p, to, now, 0})
+	a.write(p, b, to)
+}
+
+// sendPadded sends a check that is as long as a packet of mtu bytes would be on the
+// path, or tells the machine why not.
+func (a *Agent) sendPadded(p *peer, to netip.AddrPort, mtu int, now time.Time) {
+	if !a.padded.take(now) {
+		p.machine.sizeHeld(now, to, mtu)
+		return
+	}
+	c := p.nextCheck()
+	b := stunwire.AppendPaddedCheck(make([]byte, 0, mtu+sealedBy), c, mtu+sealedBy, &p.secrets.check)
+	switch err := a.config.Socket.WriteWhole(b, p.key, to); {
+	case errors.Is(err, syscall.EMSGSIZE):
+		a.padded.giveBack() // it cost nobody a packet
+		p.machine.sizeRefused(now, to, mtu)
+		return
+	case errors.Is(err, errors.ErrUnsupported):
+		p.machine.sizeUnknown()
+		return
+	case err != nil:
+		a.counters.failed.Add(1)
+	}
+	a.counters.checks.Add(1)
+	a.counters.padded.Add(1)
+	a.await(c.ID, ask{p, to, now, mtu})
+}
+
+// await keeps what an answer to a check is recognized by.
+func (a *Agent) await(id stunwire.TxID, x ask) {
+	a.asked[id] = x
+	p := x.peer
 	p.asked = append(p.asked, id)
 	if len(p.asked) > maxAsked {
 		delete(a.asked, p.asked[0])
 		p.asked = p.asked[1:]
 	}
-	a.write(p, b, to)
 }
 
 // newCheck makes a check for p that is sent at once.
 func (a *Agent) newCheck(p *peer) (stunwire.TxID, []byte) {
 	a.counters.checks.Add(1)
+	c := p.nextCheck()
+	return c.ID, stunwire.AppendCheck(make([]byte, 0, 128), c, &p.secrets.check)
+}
+
+// nextCheck numbers a check.
+func (p *peer) nextCheck() stunwire.Check {
 	p.checkSeq++
-	id := stunwire.NewTxID()
-	return id, stunwire.AppendCheck(make([]byte, 0, 128), stunwire.Check{
-		ID: id, Hint: p.secrets.hintOut, Priority: prflx.priority(0), Epoch: p.epoch, Seq: p.checkSeq,
-	}, &p.secrets.check)
+	return stunwire.Check{ID: stunwire.NewTxID(), Hint: p.secrets.hintOut, Priority: prflx.priority(0), Epoch: p.epoch, Seq: p.checkSeq}
 }
 
 // write sends to a peer, to one of its addresses or through a relay.
@@ -150,7 +187,10 @@ func (a *Agent) handleAnswer(m *stunwire.Message, pkt packet) {
 			if guess {
 				mach.learn(candidate{Addr: pkt.from, Kind: prflx, Priority: prflx.priority(0)}, false)
 			}
-			mach.answered(now, pkt.from, pkt.at.Sub(x.at))
+			mach.checkAnswered(now, pkt.from, x.at, x.mtu)
+			if x.mtu == 0 {
+				mach.answered(now, pkt.from, pkt.at.Sub(x.at))
+			}
 		})
 	case m.Class == stunwire.Error && m.Code == stunwire.CodeStale && m.HasSequence:
 		x.peer.raiseEpoch(m.Epoch)

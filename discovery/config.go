@@ -60,6 +60,15 @@ type Config struct {
 	// ranges. It may be called from several goroutines. Nil: none.
 	Exclude func(netip.Addr) bool
 
+	// MaxMTU is the largest packet inside the tunnel, in bytes, that is looked for
+	// on the paths to peers, at most 8920. 0: none is; OnMTU is never called then.
+	MaxMTU int
+	// OnMTU is told how large packets to a peer may be from now on: 1280 at
+	// first, more once a check of that size passed, 1280 at once on another path
+	// and when packets vanish; 0 when the peer is no member any more. It must not
+	// block.
+	OnMTU func(peer key.Public, mtu int)
+
 	// OnChange is told that Peer or NAT answer differently now. It must not block.
 	OnChange func()
 	// Hints are addresses peers were reached at in an earlier life.
@@ -75,6 +84,11 @@ type Socket interface {
 	WriteSTUN(pkt []byte, to netip.AddrPort) error
 	// WriteRelay sends pkt to a peer through a relay and does not keep it.
 	WriteRelay(relay uint16, peer key.Public, pkt []byte) error
+	// WriteWhole sends pkt to a peer, by an address that may stand for a relay, not
+	// to be fragmented on its way, and does not keep it. An error that is
+	// syscall.EMSGSIZE says that this host knows the path to carry less, one that
+	// is errors.ErrUnsupported that it cannot send so.
+	WriteWhole(pkt []byte, peer key.Public, to netip.AddrPort) error
 	// Port is the local UDP port; 0 while the socket is closed.
 	Port() uint16
 }
@@ -121,6 +135,8 @@ type PeerPath struct {
 	RTT   time.Duration  // the best of the last checks; 0 without a path
 	Since time.Time      // when State or Addr last changed
 	State State
+	// MTU is the largest packet inside the tunnel; 0: none was looked for.
+	MTU int
 }
 
 // Kinds of NAT, in the words of [NATInfo].

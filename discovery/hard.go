@@ -182,7 +182,7 @@ func (a *Agent) advanceHard(now time.Time) {
 	if g := a.hard.guesser; g != nil {
 		if to, due := g.tick(now); due {
 			id, b := a.newCheck(p)
-			g.asked[id] = ask{p, to, now}
+			g.asked[id] = ask{p, to, now, 0}
 			a.write(p, b, to)
 		}
 	}

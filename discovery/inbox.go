@@ -78,7 +78,7 @@ func newMail() mail { return mail{wants: make(map[key.Public]struct{})} }
 
 // HandleSTUN takes a STUN packet that arrived on the socket. It copies pkt.
 func (b *inbox) HandleSTUN(pkt []byte, from netip.AddrPort) {
-	if !stunwire.Is(pkt) || len(pkt) > stunwire.MaxMessage {
+	if !stunwire.Is(pkt) || len(pkt) > stunwire.MaxPadded {
 		b.droppedPackets.Add(1)
 		return
 	}
@@ -281,6 +281,9 @@ func (a *Agent) forget(p *peer) {
 		}
 		if p.machine.best != nil {
 			a.config.Paths.SetRoute(p.key, netip.AddrPort{}, netip.AddrPort{}, false)
+		}
+		if p.machine.toldMTU != 0 {
+			a.config.OnMTU(p.key, 0)
 		}
 	}
 	a.unpublish(p.key)

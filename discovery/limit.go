@@ -23,3 +23,6 @@ func (l *limit) take(now time.Time) bool {
 	l.tokens--
 	return true
 }
+
+// giveBack returns a token that was not needed.
+func (l *limit) giveBack() { l.tokens = min(l.tokens+1, l.burst) }

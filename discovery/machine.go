@@ -44,7 +44,8 @@ import (
 //
 // While a path is good it is checked each 2 s as data flows, at once when
 // something was sent and nothing heard for 0.35 s, each 25 s when idle, and not
-// at all after 10 idle minutes. A relay is not checked when idle.
+// at all after 10 idle minutes. A relay is not checked when idle. How large packets
+// may be on the path is found beside that (sizer).
 type machine struct {
 	phase   State     // of the search: Idle, Start, Punch or Searching
 	since   time.Time // of what State and best say
@@ -56,6 +57,7 @@ type machine struct {
 
 	wanted    time.Time // last Want, offer, or data sent without a direct path
 	sent      time.Time // last data sent to the peer
+	large     time.Time // last of it in a packet larger than the base
 	received  time.Time // last data received over the path
 	flows     bool      // data came densely when it last came
 	checkedBy time.Time // last verified check of the peer
@@ -87,6 +89,12 @@ type machine struct {
 	lost     *target // the direct path that died last
 	lostAt   time.Time
 	lostPing time.Time
+
+	// The size of packets.
+	maxMTU  int     // the largest that is looked for; 0: none is
+	sized   *target // the path it is looked for on
+	toldMTU int     // as last told by an action; 0: not yet
+	lastMTU [3]int  // proved last, by sizeKind
 }
 
 // route is where packets go, in the words of [Paths].
@@ -98,7 +106,7 @@ type route struct {
 // action is something the agent shall do.
 type action struct {
 	do   what
-	addr netip.AddrPort // check
+	addr netip.AddrPort // check, padded
 	// now: the check is not held back by the budget of bursts; our mapped
 	// addresses may have changed just now.
 	now bool
@@ -107,19 +115,22 @@ type action struct {
 	delay  time.Duration
 	relay  uint16 // use
 	route  route
-	reason string // path: for the log; empty: the path itself is as it was
+	mtu    int    // padded, mtu
+	reason string // path, mtu: for the log; empty: the path itself is as it was
 }
 
 type what uint8
 
 const (
-	_       what = iota
-	doCheck      // send a check to addr
-	doOffer      // send our candidates
-	doPath       // packets take route from now on
-	doSTUN       // look at our own mapped addresses, if that was long ago
-	doUse        // a session with relay is wanted
-	doGuess      // a round failed: guess ports, if that is allowed
+	_        what = iota
+	doCheck       // send a check to addr
+	doOffer       // send our candidates
+	doPath        // packets take route from now on
+	doSTUN        // look at our own mapped addresses, if that was long ago
+	doUse         // a session with relay is wanted
+	doGuess       // a round failed: guess ports, if that is allowed
+	doPadded      // send a check to addr that is as long as a packet of mtu
+	doMTU         // packets to the peer may be as large as mtu from now on
 )
 
 // probe is a check of a burst.
@@ -180,8 +191,8 @@ var (
 	rescueGaps = [maxRescues]time.Duration{5e9, 3e9, 2e9}
 )
 
-func newMachine(now time.Time, hints []netip.AddrPort, near func(netip.Addr) bool) *machine {
-	m := &machine{phase: Idle, since: now}
+func newMachine(now time.Time, hints []netip.AddrPort, near func(netip.Addr) bool, maxMTU int) *machine {
+	m := &machine{phase: Idle, since: now, maxMTU: maxMTU}
 	for _, a := range hints {
 		m.learn(candidate{Addr: a, Kind: old, Priority: old.priority(0)}, near(a.Addr()))
 	}

@@ -10,6 +10,8 @@ type Activity struct {
 	// Sent is when WireGuard packets last went to the peer, Received when some
 	// last came over its path.
 	Sent, Received time.Time
+	// Large is when one with more than 1280 bytes in it was last sent.
+	Large time.Time
 	// Relay is the relay some last came through, by its number, and RelayAt when.
 	Relay   uint16
 	RelayAt time.Time
@@ -141,12 +143,23 @@ func (m *machine) ping(now time.Time) {
 	}
 }
 
+// pingOrVerify checks the path; with a check of the size in use, when that is in doubt
+// while large packets flow.
+func (m *machine) pingOrVerify(now time.Time) {
+	if m.best.size != nil && m.best.size.verifying() {
+		return // it is asked already, and followed by a small check if it is not answered
+	}
+	if !m.verify(now) {
+		m.ping(now)
+	}
+}
+
 // tick lets time pass.
 func (m *machine) tick(now time.Time, seen Activity) {
 	if gap := seen.Received.Sub(m.received); gap > 0 {
 		m.flows = gap <= dense
 	}
-	m.sent, m.received = seen.Sent, seen.Received
+	m.sent, m.received, m.large = seen.Sent, seen.Received, seen.Large
 	if m.best != nil && !seen.Received.After(m.switched) {
 		m.received = time.Time{}
 	}
@@ -175,6 +188,7 @@ func (m *machine) tick(now time.Time, seen Activity) {
 	}
 	m.recover(now)
 	m.goOn(now)
+	m.size(now) // before the route: packets are small enough for it when they take it
 	m.tellRoute(now)
 }
 
@@ -206,8 +220,11 @@ func (m *machine) keep(now time.Time) {
 		m.flows && within(use, now, stopped) && now.Sub(heard) >= lull && pause >= lull
 	if m.best.relay != nil {
 		switch {
-		case unheard, within(use, now, activeFor) && pause >= activePing:
+		case unheard:
+			m.verify(now)
 			m.ping(now)
+		case m.verifyDue(now), within(use, now, activeFor) && pause >= activePing:
+			m.pingOrVerify(now)
 		case !within(use, now, relayIdle) && !within(m.checkedBy, now, lingerFor):
 			m.drop(now, "idle")
 			return
@@ -219,10 +236,13 @@ func (m *machine) keep(now time.Time) {
 		return
 	}
 	switch {
-	case unheard,
+	case unheard:
+		m.verify(now)
+		m.ping(now)
+	case m.verifyDue(now),
 		within(use, now, activeFor) && pause >= activePing,
 		within(use, now, idleFor) && pause >= idlePing:
-		m.ping(now)
+		m.pingOrVerify(now)
 	case !within(use, now, idleFor) && !within(m.checkedBy, now, lingerFor) && !within(m.switched, now, lingerFor):
 		m.drop(now, "idle")
 		return
@@ -350,6 +370,9 @@ func (m *machine) next(now time.Time) time.Time {
 		sooner(now.Truncate(grid).Add(grid))
 		if !m.asked.IsZero() {
 			sooner(m.asked.Add(m.rto()))
+		}
+		if m.best.size != nil {
+			sooner(m.best.size.next(m.rto()))
 		}
 		if !m.doubted.IsZero() {
 			sooner(m.repeated.Add(m.rto()))

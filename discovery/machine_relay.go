@@ -165,12 +165,17 @@ func (m *machine) spare(now time.Time) netip.AddrPort {
 	return netip.AddrPort{}
 }
 
+// both reports whether packets take the path and the spare.
+func (m *machine) both(now time.Time) bool {
+	return within(m.doubted, now, bothFor) && m.spare(now).IsValid()
+}
+
 // tellRoute queues an action when packets are to go elsewhere than last told.
 func (m *machine) tellRoute(now time.Time) {
 	var r route
 	if m.best != nil {
 		r.path, r.spare = m.best.Addr, m.spare(now)
-		r.both = r.spare.IsValid() && within(m.doubted, now, bothFor)
+		r.both = m.both(now)
 	}
 	if r == m.told {
 		return

@@ -39,7 +39,7 @@ func (p *published) NAT() NATInfo {
 // changed publishes p's path if it is another than before.
 func (a *Agent) changed(p *peer) {
 	m := p.machine
-	path := PeerPath{State: m.state(), Since: m.since, Spare: m.told.spare, Both: m.told.both}
+	path := PeerPath{State: m.state(), Since: m.since, Spare: m.told.spare, Both: m.told.both, MTU: m.toldMTU}
 	if m.best != nil {
 		path.Addr = m.best.Addr
 		if m.best.n > 0 {
@@ -76,6 +76,9 @@ func (a *Agent) publish() {
 // Stats counts what an agent did and dropped since it was made.
 type Stats struct {
 	Checks     uint64 // sent
+	Padded     uint64 // of those, to find how large packets may be
+	MTURaised  uint64 // times packets to a peer might be larger
+	MTULowered uint64 // or had to be smaller
 	Answers    uint64 // sent
 	Unverified uint64 // packets nobody here asked for, or not proved
 	Replayed   uint64 // checks and offers seen before
@@ -90,7 +93,8 @@ type Stats struct {
 func (a *Agent) Stats() Stats {
 	c := &a.counters
 	return Stats{
-		Checks: c.checks.Load(), Answers: c.answers.Load(), Unverified: c.unverified.Load(), Replayed: c.replayed.Load(),
+		Checks: c.checks.Load(), Padded: c.padded.Load(), MTURaised: c.mtuRaised.Load(), MTULowered: c.mtuLowered.Load(),
+		Answers: c.answers.Load(), Unverified: c.unverified.Load(), Replayed: c.replayed.Load(),
 		Limited: c.limited.Load(), Failed: c.failed.Load(), Signals: c.signals.Load(), HardRounds: c.hardRounds.Load(),
 		Dropped: a.droppedPackets.Load() + a.droppedSignals.Load() + a.droppedWants.Load(),
 	}

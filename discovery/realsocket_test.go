@@ -22,6 +22,8 @@ func (u udp) WriteSTUN(b []byte, to netip.AddrPort) error {
 	return err
 }
 
+func (u udp) WriteWhole(b []byte, _ key.Public, to netip.AddrPort) error { return u.WriteSTUN(b, to) }
+
 func (u udp) Port() uint16                                              { return uint16(u.LocalAddr().(*net.UDPAddr).Port) }
 func (u udp) SetRoute(key.Public, netip.AddrPort, netip.AddrPort, bool) {}
 func (u udp) WriteRelay(uint16, key.Public, []byte) error               { return errors.New("no relays") }

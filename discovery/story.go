@@ -1,7 +1,9 @@
 package discovery
 
 import (
+	"context"
 	"fmt"
+	"log/slog"
 	"time"
 
 	"nexd/internal/logkey"
@@ -50,6 +52,38 @@ func (a *Agent) tellPath(p *peer, now time.Time, x action) {
 		p.story.add(now, fmt.Sprintf("direct at %s: %s", to, x.reason))
 	}
 }
+
+// maxMTU is the largest packet that is looked for.
+func (a *Agent) maxMTU() int {
+	if a.config.OnMTU == nil || a.config.MaxMTU <= baseMTU {
+		return 0
+	}
+	return min(a.config.MaxMTU, topMTU)
+}
+
+// setMTU tells how large packets to p may be: one line for each change but the
+// step back that each new path begins with.
+func (a *Agent) setMTU(p *peer, now time.Time, x action) {
+	before := p.mtu
+	p.mtu = x.mtu
+	switch {
+	case before == 0:
+	case x.mtu > before:
+		a.counters.mtuRaised.Add(1)
+	default:
+		a.counters.mtuLowered.Add(1)
+	}
+	a.config.OnMTU(p.key, x.mtu)
+	level := slog.LevelInfo
+	if before == 0 || x.reason == otherPath || x.reason == noPath {
+		level = slog.LevelDebug
+	}
+	a.log.Log(context.Background(), level, "largest packet to peer", logkey.Peer, p.key.Short(), logMTU, x.mtu, logkey.Reason, x.reason)
+	p.story.add(now, fmt.Sprintf("packets of up to %d bytes: %s", x.mtu, x.reason))
+}
+
+// logMTU is the key of a size of packets in bytes.
+const logMTU = "mtu"
 
 func offerText(reply, relayed bool, candidates int) string {
 	what, way := "offer", "the service"

@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"slices"
 	"sync"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -94,7 +95,20 @@ type simNode struct {
 	gap       time.Duration            // longest silence while talked to
 	activated int
 	hints     []Hint
+	link      int // the MTU of its interface; 0: any
+	mtus      map[key.Public][]mtuAt
+	large     map[key.Public]time.Time
+	onData    func(from key.Public) // is called for large packets
 }
+
+// mtuAt is what the agent told of a peer's packets.
+type mtuAt struct {
+	mtu int
+	at  time.Time
+}
+
+// sizeUDP4 is what IPv4 and UDP add to a datagram.
+const sizeUDP4 = 28
 
 type relayedAt struct {
 	relay uint16
@@ -138,13 +152,15 @@ func (n *simNode) start(options ...option) {
 	n.mu.Lock()
 	n.paths, n.sent = make(map[key.Public]route), make(map[key.Public]time.Time)
 	n.relayed = make(map[key.Public]relayedAt)
+	n.mtus, n.large = make(map[key.Public][]mtuAt), make(map[key.Public]time.Time)
 	n.received, n.heard = make(map[key.Public]time.Time), make(map[key.Public]time.Time)
 	n.mu.Unlock()
 	c := Config{
 		Private: n.private, Socket: n, Paths: n, Signal: n.signal, Activity: n.activity, STUN: n.w.stun,
 		Activate: func(key.Public) { n.mu.Lock(); n.activated++; n.mu.Unlock() },
 		Exclude:  meshRange.Contains,
-		OnHints:  func(h []Hint) { n.mu.Lock(); n.hints = h; n.mu.Unlock() },
+		MaxMTU:   topMTU, OnMTU: n.setMTU,
+		OnHints: func(h []Hint) { n.mu.Lock(); n.hints = h; n.mu.Unlock() },
 	}
 	for _, o := range options {
 		o(&c)
@@ -202,6 +218,20 @@ func (n *simNode) stop() {
 func (n *simNode) Port() uint16                                { return n.host.Addr().Port() }
 func (n *simNode) WriteSTUN(b []byte, to netip.AddrPort) error { return n.write(b, to) }
 
+// WriteWhole fails where the node's own interface is too small.
+func (n *simNode) WriteWhole(b []byte, peer key.Public, to netip.AddrPort) error {
+	n.mu.Lock()
+	fits := n.link == 0 || len(b)+sizeUDP4 <= n.link
+	n.mu.Unlock()
+	switch r := relaypath.Number(to); {
+	case !fits:
+		return syscall.EMSGSIZE
+	case r != 0:
+		return n.WriteRelay(r, peer, b)
+	}
+	return n.write(b, to)
+}
+
 // write sends from the socket that reaches an address.
 func (n *simNode) write(b []byte, to netip.AddrPort) error {
 	if n.punch != nil {
@@ -226,7 +256,7 @@ func (n *simNode) activity(peer key.Public) Activity {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	by := n.relayed[peer]
-	return Activity{Sent: n.sent[peer], Received: n.received[peer], Relay: by.relay, RelayAt: by.at}
+	return Activity{Sent: n.sent[peer], Received: n.received[peer], Large: n.large[peer], Relay: by.relay, RelayAt: by.at}
 }
 
 func (n *simNode) WriteRelay(relay uint16, peer key.Public, b []byte) error {
@@ -300,6 +330,12 @@ func (n *simNode) deliver(b []byte, from netip.AddrPort) {
 	peer, err := key.PublicFromBytes(b[4:36])
 	if err != nil {
 		return
+	}
+	n.mu.Lock()
+	onData := n.onData
+	n.mu.Unlock()
+	if onData != nil && len(b) > 1000 {
+		onData(peer)
 	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
