@@ -12,6 +12,8 @@ import (
 	"sync/atomic"
 	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // Agent makes the load of a system, or carries its packets: it is what a child
@@ -20,6 +22,8 @@ import (
 type Agent struct {
 	up, down  atomic.Uint64 // bytes read, as server and as client
 	datagrams atomic.Uint64 // read, as server
+
+	control func(network, addr string, c syscall.RawConn) error // of sockets, see TCP
 
 	mu    sync.Mutex
 	conns map[net.Conn]struct{} // what Open and Idle opened; mu guards it
@@ -120,6 +124,22 @@ func (a *Agent) Drop(Nothing, *Nothing) error {
 	for c := range conns {
 		c.(*net.TCPConn).SetLinger(0) // what is under way is of no use any more
 		c.Close()
+	}
+	return nil
+}
+
+// TCP sets the congestion control of sockets opened from now on.
+func (a *Agent) TCP(name string, _ *Nothing) error {
+	a.control = func(network, _ string, c syscall.RawConn) (err error) {
+		if network[0] != 't' {
+			return nil
+		}
+		cerr := c.Control(func(fd uintptr) {
+			if err = unix.SetsockoptString(int(fd), unix.IPPROTO_TCP, unix.TCP_CONGESTION, name); err != nil {
+				err = fmt.Errorf("congestion control %s: %w", name, err)
+			}
+		})
+		return errors.Join(err, cerr)
 	}
 	return nil
 }

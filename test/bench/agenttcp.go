@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -29,7 +30,7 @@ const (
 
 // Listen makes the agent a server at an address, TCP and UDP.
 func (a *Agent) Listen(addr string, _ *Nothing) error {
-	l, err := net.Listen("tcp", addr)
+	l, err := (&net.ListenConfig{Control: a.control}).Listen(context.Background(), "tcp4", addr)
 	if err != nil {
 		return err
 	}
@@ -129,8 +130,8 @@ func pour(c *net.TCPConn) {
 	})
 }
 
-func dial(addr string, op byte) (*net.TCPConn, error) {
-	c, err := net.DialTimeout("tcp", addr, patience)
+func (a *Agent) dial(addr string, op byte) (*net.TCPConn, error) {
+	c, err := (&net.Dialer{Timeout: patience, Control: a.control}).Dial("tcp4", addr)
 	if err != nil {
 		return nil, err
 	}
@@ -156,7 +157,7 @@ func (a *Agent) Open(s Streams, _ *Nothing) error {
 		if s.Up {
 			op, flow = opSink, pour
 		}
-		c, err := dial(s.Addr, op)
+		c, err := a.dial(s.Addr, op)
 		if err != nil {
 			return err
 		}
@@ -180,7 +181,7 @@ type Trips struct {
 
 // Ping sends a byte, waits for its echo, and so on.
 func (a *Agent) Ping(p Pings, t *Trips) error {
-	c, err := dial(p.Addr, opEcho)
+	c, err := a.dial(p.Addr, opEcho)
 	if err != nil {
 		return err
 	}
@@ -213,8 +214,8 @@ func echo(c net.Conn) error {
 }
 
 // once opens a connection, uses it for one byte each way, and closes it.
-func once(addr string) error {
-	c, err := dial(addr, opEcho)
+func (a *Agent) once(addr string) error {
+	c, err := a.dial(addr, opEcho)
 	if err != nil {
 		return err
 	}
@@ -223,7 +224,7 @@ func once(addr string) error {
 }
 
 // Try is one such connection; it says whether the system works.
-func (a *Agent) Try(addr string, _ *Nothing) error { return once(addr) }
+func (a *Agent) Try(addr string, _ *Nothing) error { return a.once(addr) }
 
 // Visits says how short connections are made.
 type Visits struct {
@@ -247,7 +248,7 @@ func (a *Agent) Visit(v Visits, r *Visited) error {
 	for i := range v.Workers {
 		wg.Go(func() {
 			for errs[i] == nil && time.Since(begun) < v.Length {
-				if errs[i] = once(v.Addr); errs[i] == nil {
+				if errs[i] = a.once(v.Addr); errs[i] == nil {
 					n.Add(1)
 				}
 			}
@@ -278,7 +279,7 @@ func (a *Agent) Idle(crowd Crowd, took *time.Duration) error {
 					errs[i] = fmt.Errorf("not open after a minute: %d of %d", j, crowd.N)
 					return
 				}
-				c, err := dial(crowd.Addr, opEcho)
+				c, err := a.dial(crowd.Addr, opEcho)
 				if errs[i] = err; err != nil {
 					return
 				}

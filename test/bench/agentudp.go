@@ -85,6 +85,17 @@ func (a *Agent) TryUDP(addr string, _ *Nothing) error {
 	return err
 }
 
+// Poke sends a datagram that nobody answers.
+func (a *Agent) Poke(addr string, _ *Nothing) error {
+	c, err := net.Dial("udp4", addr)
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	_, err = c.Write([]byte("are you there"))
+	return err
+}
+
 // Flood says how many datagrams are offered each second.
 type Flood struct {
 	Addr   string

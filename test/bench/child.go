@@ -3,9 +3,12 @@ package main
 import (
 	"context"
 	"fmt"
+	"io"
 	"net"
 	"net/netip"
+	"os"
 	"strconv"
+	"strings"
 	"sync"
 
 	"golang.zx2c4.com/wireguard/tun/netstack"
@@ -41,6 +44,16 @@ func child(args []string) error {
 			return err
 		}
 		return stockIdle(peers, listeners)
+	case len(args) == 2 && args[0] == "members": // N, and a registration key on standard input
+		n, err := strconv.Atoi(args[1])
+		if err != nil {
+			return err
+		}
+		key, err := io.ReadAll(os.Stdin)
+		if err != nil {
+			return err
+		}
+		return members(strings.TrimSpace(string(key)), n)
 	case len(args) == 4 && args[0] == "kernel": // ID PORT PEER
 		return kernel(args[1], args[2], args[3])
 	}

@@ -13,9 +13,9 @@
 //   - place.go, proc.go: network namespaces and processes, and what these cost
 //   - agent*.go, wire.go: the load; two processes of this program per system,
 //     a client and a server, steered over their standard input and output
-//   - system.go, peers.go, nexd.go: the systems
-//   - tests.go, lossy.go, rest.go: what is measured
-//   - result.go, report.go, compare.go: what came of it
+//   - system.go, child.go, peers.go, nexd.go: the systems
+//   - tests.go, rest.go, members.go: what is measured
+//   - runner.go, result.go, report.go, compare.go: in which order, and what came of it
 //   - flame.go: folded stacks as SVG
 //
 // Each system has a namespace of its own with a loopback, the one with a kernel

@@ -58,12 +58,14 @@ func (p *place) ip(lines ...string) error {
 }
 
 // prepare makes a new namespace usable. Ports of connections that have ended
-// may be used again at once, so that a run of short ones does not end for want
-// of ports.
+// may be used again soon, so that a run of short ones does not end for want of
+// ports. What the kernel's TCP does is not this machine's choice: CUBIC, as on
+// most, or Reno where a namespace may not choose that.
 func (p *place) prepare() error {
 	return errors.Join(
 		p.ip("link set lo up"),
-		p.do("sh", "-c", "cd /proc/sys/net/ipv4 && echo 1 >tcp_tw_reuse && echo '10000 65000' >ip_local_port_range"),
+		p.do("sh", "-c", `cd /proc/sys/net/ipv4 && echo 1 >tcp_tw_reuse && echo '10000 65000' >ip_local_port_range &&
+			{ echo cubic >tcp_congestion_control || echo reno >tcp_congestion_control; }`),
 	)
 }
 

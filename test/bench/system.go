@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -27,21 +28,23 @@ const (
 	kernelName = "kernel TUN"
 	nexdName   = "nexd"
 	oldName    = "old nexd"
+	bbrName    = "kernel TUN, BBR"
 )
 
 // kind is a kind of system.
 type kind struct {
 	name, what string
-	apart      bool // needs two namespaces
-	isolated   bool // needs at least one
-	old        bool // needs an older nexd
+	apart      bool   // needs two namespaces
+	isolated   bool   // needs at least one
+	old        bool   // needs an older nexd
+	tcp        string // congestion control of the load's sockets; empty: cubic
 	start      func(e *env, s *system) error
 }
 
 var kinds = []kind{
 	{name: plainName, what: "two chained TCP proxies in Go, no tunnel: the ceiling", start: startPlain},
 	{name: stockName, what: "the same job on wireguard-go's own netstack, MTU 1420: the yardstick", start: startStock},
-	{name: kernelName, what: "wireguard-go on kernel TUN devices in two namespaces, no proxies", apart: true, isolated: true, start: startKernel},
+	{name: kernelName, what: "wireguard-go on kernel TUN devices in two namespaces, no proxies; TCP is the kernel's, CUBIC", apart: true, isolated: true, start: startKernel},
 	{name: nexdName, what: "two `nexd proxy`, direct", start: nexdOf(nexdOptions{path: "direct"})},
 	{name: oldName, what: "the nexd it is compared with, direct", old: true, start: nexdOf(nexdOptions{path: "direct", old: true})},
 	{name: "nexd mtu 8920", what: "the same with `--mtu 8920` at both", start: nexdOf(nexdOptions{path: "direct", mtu: 8920})},
@@ -53,6 +56,7 @@ var kinds = []kind{
 var lossyKinds = []kind{
 	{name: stockName, apart: true, isolated: true, start: startStock},
 	{name: kernelName, apart: true, isolated: true, start: startKernel},
+	{name: bbrName, apart: true, isolated: true, tcp: "bbr", start: startKernel},
 	{name: nexdName, apart: true, isolated: true, start: nexdOf(nexdOptions{path: "direct"})},
 	{name: oldName, apart: true, isolated: true, old: true, start: nexdOf(nexdOptions{path: "direct", old: true})},
 }
@@ -134,11 +138,15 @@ func (s *system) build(k kind, lossy bool) (err error) {
 	if err != nil {
 		return err
 	}
-	ip := "0.0.0.0"
 	if e.shared != nil {
-		ip = "127.0.0.1"
+		return s.server.call("Listen", s.target("127.0.0.1"), &Nothing{}, patience)
 	}
-	return s.server.call("Listen", s.target(ip), &Nothing{}, patience)
+	for _, l := range []*load{s.client, s.server} {
+		if err := l.call("TCP", cmp.Or(k.tcp, "cubic"), &Nothing{}, patience); err != nil {
+			return err
+		}
+	}
+	return s.server.call("Listen", s.target("0.0.0.0"), &Nothing{}, patience)
 }
 
 // cable connects client and server by a cable of ours.

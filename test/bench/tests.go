@@ -46,7 +46,7 @@ var (
 	streamMetrics = []metric{{key: "rate", unit: "MB/s", digits: 1}, {key: "cpu", unit: "CPU s/GB", digits: 2, lower: true}}
 	pingMetrics   = []metric{{key: "p50", unit: "p50 µs", lower: true}, {key: "p99", unit: "p99 µs", lower: true}}
 	visitMetrics  = []metric{{key: "rate", unit: "/s"}, {key: "cpu", unit: "CPU µs each", lower: true}}
-	floodMetrics  = []metric{{key: "rate", unit: "received/s"}, {key: "loss", unit: "% lost", digits: 1, lower: true, diff: true}, {key: "cpu", unit: "CPU µs each", digits: 1, lower: true}}
+	floodMetrics  = []metric{{key: "sent", unit: "offered/s"}, {key: "rate", unit: "received/s"}, {key: "loss", unit: "% lost", digits: 1, lower: true, diff: true}, {key: "cpu", unit: "CPU µs each", digits: 1, lower: true}}
 )
 
 // tests are run in this order.
@@ -212,6 +212,6 @@ func flood(rate int) func(*system, time.Duration) (values, error) {
 		if err != nil {
 			return nil, err
 		}
-		return values{"rate": n / r.Took.Seconds(), "loss": 100 * (1 - n/float64(r.N)), "cpu": (used - cpu) / n * 1e6}, nil
+		return values{"sent": float64(r.N) / r.Took.Seconds(), "rate": n / r.Took.Seconds(), "loss": 100 * (1 - n/float64(r.N)), "cpu": (used - cpu) / n * 1e6}, nil
 	}
 }
