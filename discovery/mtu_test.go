@@ -41,10 +41,13 @@ func (n *simNode) toldSince(peer *simNode, since time.Time) (sizes []int) {
 	return sizes
 }
 
-// bulk sends the largest packets it may, each 10 ms for d, and returns how many did
+// bulk is pour at a hundred packets a second.
+func bulk(a, b *simNode, d time.Duration) (lost int) { return pour(a, b, 10*time.Millisecond, d) }
+
+// pour sends the largest packets it may for d, one each, and returns how many did
 // not arrive though the path was not cut. The other side acknowledges each
 // that comes, as TCP would.
-func bulk(a, b *simNode, d time.Duration) (lost int) {
+func pour(a, b *simNode, each, d time.Duration) (lost int) {
 	var arrived atomic.Int64
 	b.mu.Lock()
 	b.onData = func(from key.Public) {
@@ -60,7 +63,7 @@ func bulk(a, b *simNode, d time.Duration) (lost int) {
 	}
 	b.mu.Unlock()
 	sent := 0
-	for end := time.Now().Add(d); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
+	for end := time.Now().Add(d); time.Now().Before(end); time.Sleep(each) {
 		size := max(a.mtu(b), baseMTU)
 		data := make([]byte, size+sealedBy)
 		copy(data, append([]byte{4, 0, 0, 0}, a.pub.Bytes()...))
@@ -380,7 +383,7 @@ func TestHundredPeersWithLargePackets(t *testing.T) {
 		time.Sleep(2 * time.Second)
 		began := hub.agent.Stats().Padded
 		for _, n := range all {
-			go bulk(hub, n, 25*time.Second)
+			go pour(hub, n, 200*time.Millisecond, 25*time.Second)
 		}
 		time.Sleep(10 * time.Second)
 		before := hub.agent.Stats()
