@@ -152,7 +152,7 @@ func TestPoolLeavesADrainingHome(t *testing.T) {
 
 func TestPoolOnDemand(t *testing.T) {
 	all, list := relays(t, 4)
-	short := func(p *Pool, _ *testPool) { p.onDemand, p.maxSessions = 600*time.Millisecond, 3 }
+	short := func(p *Pool, _ *testPool) { p.onDemand, p.maxSessions = 1500*time.Millisecond, 3 }
 	n, peer := newPool(t, all[0].service, short), newPool(t, all[0].service)
 	for _, p := range []*testPool{n, peer} {
 		for i, r := range all[1:] {
@@ -170,9 +170,9 @@ func TestPoolOnDemand(t *testing.T) {
 	n.connected("r3", UDP) // Send has asked for it
 	peer.Use(3)
 	peer.connected("r3", UDP)
-	for range 10 { // packets keep it
-		n.reaches(peer, 3, "there")
+	for range 20 { // packets keep it, for longer than it would stay without
 		time.Sleep(100 * time.Millisecond)
+		n.reaches(peer, 3, "there")
 	}
 	if s := n.of("r3"); !s.Connected || s.Home || s.Standby {
 		t.Errorf("%+v", s)
