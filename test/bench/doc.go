@@ -4,7 +4,7 @@
 //
 //	bench [flags]                 measure; make bench
 //	bench compare OLD NEW         what changed between two -json files
-//	bench flame [-seconds 10] -pid PID[,PID…] FILE.svg   a flame graph by perf
+//	bench flame FILE.svg          a flame graph of both proxies, by perf(1); make bench-flame
 //
 // Each system is started once and reused: a round runs every test on every
 // system, in an order that turns from round to round. A system that fails a
@@ -16,7 +16,7 @@
 //   - system.go, child.go, peers.go, nexd.go: the systems
 //   - tests.go, rest.go, members.go: what is measured
 //   - runner.go, result.go, report.go, compare.go: in which order, and what came of it
-//   - flame.go: folded stacks as SVG
+//   - flame.go, flamesvg.go: samples of perf, as a picture
 //
 // Each system has a namespace of its own with a loopback, the one with a kernel
 // TUN two and a veth pair; those with losses two and a cable in a process of
