@@ -7,7 +7,8 @@ import (
 	"os"
 )
 
-func load1(path string) (*file, error) {
+// readFile reads what -json wrote.
+func readFile(path string) (*file, error) {
 	text, err := os.ReadFile(path)
 	if err != nil {
 		return nil, err

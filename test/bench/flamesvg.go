@@ -13,7 +13,7 @@ const (
 	flameWidth = 1400.0
 	flameRow   = 16
 	flameHead  = 24
-	narrowest  = 0.7 // what is narrower is left out
+	narrowest  = 1.4 // what is narrower is left out
 )
 
 // svg draws the graph, the outermost calls below. It is a picture and no

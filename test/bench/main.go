@@ -47,11 +47,11 @@ func compareFiles(args []string) error {
 	if len(args) != 2 {
 		return errors.New("compare: want two files that -json wrote: OLD NEW")
 	}
-	old, err := load1(args[0])
+	old, err := readFile(args[0])
 	if err != nil {
 		return err
 	}
-	new, err := load1(args[1])
+	new, err := readFile(args[1])
 	if err != nil {
 		return err
 	}
@@ -105,7 +105,7 @@ func parseFlags(args []string) (*options, error) {
 	}
 	if *old != "" {
 		if filepath.Ext(*old) == ".json" {
-			o.old, err = load1(*old)
+			o.old, err = readFile(*old)
 		} else {
 			o.oldNexd, err = program(*old, "nexd")
 		}

@@ -67,7 +67,7 @@ func join1(url, secret, name string, i int) (netip.Addr, error) {
 		transcript = binary.BigEndian.AppendUint32(transcript, uint32(len(field)))
 		transcript = append(transcript, field...)
 	}
-	mac, err := proof(private, challenge.ServerKey, transcript)
+	mac, err := proof(private, challenge.ServerKey, "nexd join proof v1", transcript)
 	if err != nil {
 		return netip.Addr{}, err
 	}
@@ -89,7 +89,7 @@ func join1(url, secret, name string, i int) (netip.Addr, error) {
 }
 
 // proof shows that the private key is ours.
-func proof(private *ecdh.PrivateKey, server, transcript []byte) ([]byte, error) {
+func proof(private *ecdh.PrivateKey, server []byte, label string, transcript []byte) ([]byte, error) {
 	peer, err := ecdh.X25519().NewPublicKey(server)
 	if err != nil {
 		return nil, err
@@ -102,7 +102,7 @@ func proof(private *ecdh.PrivateKey, server, transcript []byte) ([]byte, error) 
 	if bytes.Compare(b, a) < 0 {
 		a, b = b, a
 	}
-	key, err := hkdf.Key(sha256.New, shared, append(a[:32:32], b...), "nexd join proof v1", 32)
+	key, err := hkdf.Key(sha256.New, shared, append(a[:32:32], b...), label, 32)
 	if err != nil {
 		return nil, err
 	}
