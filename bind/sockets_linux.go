@@ -16,7 +16,8 @@ const batchSize = conn.IdealBatchSize
 // batched carries many datagrams a system call: recvmmsg and sendmmsg, whose
 // messages may be many datagrams each (UDP_GRO, UDP_SEGMENT). The calls are
 // made here and not through x/net, which allocates an address for each
-// datagram.
+// datagram. They do not block, and so are not announced to Go's scheduler:
+// what takes longer than 20 µs would otherwise lose its P to another thread.
 type batched struct {
 	raw  syscall.RawConn
 	v6   bool

@@ -67,7 +67,7 @@ func newInbox(raw syscall.RawConn, joins bool) *inbox {
 		}
 	}
 	in.call = func(fd uintptr) bool {
-		n, _, errno := unix.Syscall6(unix.SYS_RECVMMSG, fd, uintptr(unsafe.Pointer(&in.hdrs[0])), uintptr(in.want), unix.MSG_DONTWAIT, 0, 0)
+		n, _, errno := unix.RawSyscall6(unix.SYS_RECVMMSG, fd, uintptr(unsafe.Pointer(&in.hdrs[0])), uintptr(in.want), unix.MSG_DONTWAIT, 0, 0)
 		in.n, in.errno = int(n), errno
 		return errno != unix.EAGAIN
 	}

@@ -46,7 +46,7 @@ var outboxes = sync.Pool{New: func() any {
 // some sends until the socket is full; it is for a RawConn.
 func (o *outbox) some(fd uintptr) bool {
 	for o.next < o.to {
-		n, _, errno := unix.Syscall6(unix.SYS_SENDMMSG, fd, uintptr(unsafe.Pointer(&o.hdrs[o.next])), uintptr(o.to-o.next), unix.MSG_DONTWAIT, 0, 0)
+		n, _, errno := unix.RawSyscall6(unix.SYS_SENDMMSG, fd, uintptr(unsafe.Pointer(&o.hdrs[o.next])), uintptr(o.to-o.next), unix.MSG_DONTWAIT, 0, 0)
 		switch errno {
 		case 0:
 			o.next += int(n)
