@@ -34,7 +34,7 @@ func fullTrace(t *testing.T) localapi.Trace {
 		Peer:  localapi.TracePeer{Name: "db", ID: "d2", PublicKey: k, Addresses: []netip.Addr{netip.MustParseAddr("100.64.0.2")}},
 		State: "suspect", Since: when,
 		Path:  localapi.PathStatus{Kind: localapi.PathDirect, Endpoint: "192.0.2.1:7", RTTMillis: 1.5, Since: when},
-		Spare: relay, Both: true, PeerNAT: "hard",
+		Spare: relay, Both: true, MTU: 1280, PeerNAT: "hard",
 		PeerRelays: []localapi.RelayName{{ID: "r1", Name: "service"}},
 		Rounds:     localapi.TraceRounds{Count: 2, Next: when.Add(40 * time.Second)},
 		Candidates: []localapi.Candidate{

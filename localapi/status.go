@@ -101,6 +101,7 @@ type PeerStatus struct {
 	PublicKey     key.Public   `json:"public_key"`
 	Addresses     []netip.Addr `json:"addresses"`
 	Path          PathStatus   `json:"path"`
+	MTU           int          `json:"mtu"` // of packets to it inside the tunnel, in bytes; 0: it was never talked to
 	LastHandshake time.Time    `json:"last_handshake,omitzero"`
 	TxBytes       uint64       `json:"tx_bytes"`
 	RxBytes       uint64       `json:"rx_bytes"`

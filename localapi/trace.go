@@ -50,6 +50,9 @@ type Trace struct {
 	// without one. Both says that packets go by both just now.
 	Spare PathStatus `json:"spare"`
 	Both  bool       `json:"both"`
+	// MTU is the largest packet to the peer inside the tunnel, in bytes; 0: it was
+	// never talked to.
+	MTU int `json:"mtu"`
 	// PeerNAT is the peer's kind of NAT as its last offer says; unknown before one came.
 	PeerNAT    string      `json:"peer_nat"`
 	PeerRelays []RelayName `json:"peer_relays"` // home first

@@ -104,6 +104,7 @@ func TestStatusKeys(t *testing.T) {
 		Peers: []localapi.PeerStatus{{
 			Name: "db", ID: "d2", PublicKey: k, Addresses: []netip.Addr{four},
 			Path:          localapi.PathStatus{Kind: localapi.PathDirect, Endpoint: "192.0.2.1:1", RTTMillis: 1.5, Since: when},
+			MTU:           1440,
 			LastHandshake: when, TxBytes: 1, RxBytes: 2,
 		}},
 		Rules: []localapi.RuleStatus{{Direction: "ingress", Rule: "tcp:80:127.0.0.1:8080", State: localapi.RuleListening, Active: 1, Total: 2, BytesIn: 3, BytesOut: 4}},

@@ -52,7 +52,8 @@ type Config struct {
 	PunchHardNAT bool
 	// STUNServers are HOST:PORT; empty: those the service names.
 	STUNServers []string
-	// MTU of the tunnel in bytes; 0: netstack's default.
+	// MTU is the largest packet in the tunnel in bytes, to every peer; 0: what the
+	// path to each peer proves to carry, from 1280 on.
 	MTU int
 
 	// CAFile holds further authorities for the service's certificate (PEM).

@@ -41,6 +41,8 @@ var (
 	descDoubled    = prometheus.NewDesc("nexd_doubled_packets_total", "Packets that went over two paths at once, in doubt about one.", nil, nil)
 	descRelayUp    = prometheus.NewDesc("nexd_relay_connected", "1 while there is a session with the relay.", []string{"relay", "role"}, nil)
 	descChecks     = prometheus.NewDesc("nexd_path_checks_total", "Connectivity checks sent.", nil, nil)
+	descPadded     = prometheus.NewDesc("nexd_path_mtu_checks_total", "Connectivity checks padded to find how large packets may be.", nil, nil)
+	descMTU        = prometheus.NewDesc("nexd_path_mtu_changes_total", "Times the largest packet to a peer became another.", []string{"direction"}, nil)
 	descRefused    = prometheus.NewDesc("nexd_path_dropped_total", "Packets about paths that came and were not believed, or over a budget.", []string{"reason"}, nil)
 	ruleLabels     = []string{"direction", "rule"}
 	descRuleUp     = prometheus.NewDesc("nexd_rule_listening", "1 while the rule listens.", ruleLabels, nil)
@@ -112,6 +114,9 @@ func (c nodeCollector) collectPaths(ch chan<- prometheus.Metric, st localapi.Sta
 	}
 	opsport.Counter(ch, descDoubled, b.Doubled)
 	opsport.Counter(ch, descChecks, a.Checks)
+	opsport.Counter(ch, descPadded, a.Padded)
+	opsport.Counter(ch, descMTU, a.MTURaised, "raised")
+	opsport.Counter(ch, descMTU, a.MTULowered, "lowered")
 	opsport.Counter(ch, descRefused, a.Unverified, "unverified")
 	opsport.Counter(ch, descRefused, a.Replayed, "replayed")
 	opsport.Counter(ch, descRefused, a.Limited, "limited")

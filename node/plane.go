@@ -36,6 +36,8 @@ type plane struct {
 	agent  *discovery.Agent
 	watch  *netwatch.Watcher
 	mapper *portmap.Mapper // nil: the gateway is not asked
+	sizes  *sizes          // nil: one size for all, pinned
+	pinned int             // that size, in bytes
 
 	freshMu sync.Mutex // guards fresh, and the order of news of relays
 	fresh   map[uint16]time.Time
@@ -72,9 +74,13 @@ func (n *Node) openPlane() (*plane, error) {
 }
 
 func (n *Node) buildPlane(data state.Data, port uint16) (_ *plane, err error) {
-	p := &plane{fresh: make(map[uint16]time.Time)}
+	p := &plane{fresh: make(map[uint16]time.Time), pinned: n.cfg.MTU}
 	if p.stack, err = netstack.New(netstack.Config{MTU: n.cfg.MTU, Log: n.log}); err != nil {
 		return nil, fmt.Errorf("start the network stack: %w", err)
+	}
+	maxMTU := 0
+	if n.cfg.MTU == 0 {
+		p.sizes, maxMTU = newSizes(p.stack.SetPathMTU), netstack.MaxPathMTU
 	}
 	// The parts call each other: the closures read p, which is whole before
 	// the tunnel comes up and the first packet moves.
@@ -97,7 +103,7 @@ func (n *Node) buildPlane(data state.Data, port uint16) (_ *plane, err error) {
 	})
 	p.tunnel, err = tunnel.New(tunnel.Config{
 		Private: data.PrivateKey, Device: p.stack.Device(), Bind: p.bind, Log: n.log,
-		OnActivate:   func(peer key.Public) { p.agent.Want(peer) },
+		OnActivate:   func(peer key.Public) { p.used(peer); p.agent.Want(peer) },
 		OnDeactivate: func(peer key.Public) { p.bind.Forget(peer) },
 	})
 	if err != nil {
@@ -115,7 +121,8 @@ func (n *Node) buildPlane(data state.Data, port uint16) (_ *plane, err error) {
 		Activity: p.activity,
 		Activate: func(peer key.Public) { p.tunnel.Activate(peer) },
 		Static:   n.staticEndpoints(), LocalIP: n.cfg.LocalEndpointIP,
-		Exclude:  n.ownRange,
+		Exclude: n.ownRange,
+		MaxMTU:  maxMTU, OnMTU: func(peer key.Public, mtu int) { p.sizes.tell(peer, mtu) },
 		OnChange: n.changed.notify,
 		Hints:    hints, OnHints: n.keepHints,
 		PunchHard:  n.cfg.PunchHardNAT,
@@ -163,7 +170,22 @@ func (p *plane) activity(peer key.Public) discovery.Activity {
 	if a.LastReceived.Before(received) {
 		received = a.LastReceived
 	}
-	return discovery.Activity{Sent: a.LastSent, Received: received, Relay: a.Relay, RelayAt: a.RelayAt}
+	return discovery.Activity{Sent: a.LastSent, Large: a.LastLarge, Received: received, Relay: a.Relay, RelayAt: a.RelayAt}
+}
+
+// used: the first packet to a peer is on its way.
+func (p *plane) used(peer key.Public) {
+	if p.sizes != nil {
+		p.sizes.used(peer)
+	}
+}
+
+// mtu is the largest packet to a peer; 0: nobody has talked to it.
+func (p *plane) mtu(peer key.Public) int {
+	if p.sizes == nil {
+		return p.pinned
+	}
+	return p.sizes.of(peer)
 }
 
 // start runs what the plane consists of.

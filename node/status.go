@@ -158,7 +158,7 @@ func (p *plane) peers(m *controlapi.Map) []localapi.PeerStatus {
 func (p *plane) peer(d controlapi.Device, s tunnel.PeerStats) localapi.PeerStatus {
 	return localapi.PeerStatus{
 		Name: d.Name, ID: d.ID, PublicKey: d.PublicKey, Addresses: nonNil(d.Addresses),
-		Path: p.path(d.PublicKey), LastHandshake: s.LastHandshake, TxBytes: s.Tx, RxBytes: s.Rx,
+		Path: p.path(d.PublicKey), MTU: p.mtu(d.PublicKey), LastHandshake: s.LastHandshake, TxBytes: s.Tx, RxBytes: s.Rx,
 	}
 }
 

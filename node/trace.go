@@ -41,7 +41,7 @@ func (n *Node) Trace(ctx context.Context, peer string) (localapi.Trace, error) {
 	}
 	t.State, t.Since, t.Both = r.State.String(), r.Since, r.Both
 	t.Path, t.Spare = pl.path(dev.PublicKey), pl.way(r.Spare)
-	t.PeerNAT = r.NAT
+	t.PeerNAT, t.MTU = r.NAT, pl.mtu(dev.PublicKey)
 	t.Rounds = localapi.TraceRounds{Count: r.Rounds, Next: r.Next}
 	t.PeerRelays = pl.relayNames(r.Relays)
 	for _, c := range r.Candidates {

@@ -172,6 +172,7 @@ func showTrace(t *tables, tr localapi.Trace, now time.Time) {
 		"State", state,
 		"Path", path,
 		"Spare", pathFacts(tr.Spare),
+		"MTU", mtuText(tr.MTU),
 		"Rounds", rounds,
 		"Its NAT", tr.PeerNAT,
 		"Its relays", relayNames(tr.PeerRelays),

@@ -21,6 +21,7 @@ Public key  AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE=
 State       suspect for 10s
 Path        direct 192.0.2.1:7, 1.50 ms; packets go by the spare path, too
 Spare       relay service (udp), 40.50 ms
+MTU         1280
 Rounds      2, the next in 30s
 Its NAT     hard
 Its relays  service
@@ -109,8 +110,8 @@ service  home     udp        192.0.2.9:3478        1.50 ms  -
 two      standby  tls        https://two/v1/relay  -        -
 three    -        no         192.0.2.7:3478        -        no answer
 
-PEER  ADDRESSES   PATH   ENDPOINT       RTT       HANDSHAKE  SENT  RECEIVED
-db    100.64.0.2  relay  service (udp)  40.00 ms  0s ago     1 B   2 B
+PEER  ADDRESSES   PATH   ENDPOINT       RTT       MTU   HANDSHAKE  SENT  RECEIVED
+db    100.64.0.2  relay  service (udp)  40.00 ms  1440  0s ago     1 B   2 B
 `
 	if !strings.Contains(b.String(), want) {
 		t.Errorf("it prints\n%s", b.String())

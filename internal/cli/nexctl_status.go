@@ -117,16 +117,24 @@ func pathFacts(p localapi.PathStatus) string {
 	return text
 }
 
+// mtuText is a size of packets; nothing where it is not known.
+func mtuText(mtu int) string {
+	if mtu == 0 {
+		return ""
+	}
+	return strconv.Itoa(mtu)
+}
+
 // peerTable has a line for each peer.
 func peerTable(t *tables, peers []localapi.PeerStatus, now time.Time) {
 	rows := make([][]string, 0, len(peers))
 	for _, p := range peers {
 		rows = append(rows, []string{
-			p.Name, addresses(p.Addresses), p.Path.Kind, via(p.Path), milliseconds(p.Path.RTTMillis),
+			p.Name, addresses(p.Addresses), p.Path.Kind, via(p.Path), milliseconds(p.Path.RTTMillis), mtuText(p.MTU),
 			ago(p.LastHandshake, now), size(int64(p.TxBytes)), size(int64(p.RxBytes)),
 		})
 	}
-	t.table([]string{"PEER", "ADDRESSES", "PATH", "ENDPOINT", "RTT", "HANDSHAKE", "SENT", "RECEIVED"}, rows)
+	t.table([]string{"PEER", "ADDRESSES", "PATH", "ENDPOINT", "RTT", "MTU", "HANDSHAKE", "SENT", "RECEIVED"}, rows)
 }
 
 // ruleTable has a line for each rule.

@@ -63,7 +63,7 @@ func declareNode(s *settings, c *node.Config) {
 	options(s, &c.STUNServers, "stun-server", "HOST:PORT", "server that tells our public address (repeatable); default: the service's and its relays", parseText)
 	s.toggle(&c.PortMapping, "port-mapping", "ask the router for a port by PCP, NAT-PMP or UPnP: it then lets the internet in to this one port")
 	s.toggle(&c.PunchHardNAT, "punch-hard-nat", "guess the ports of NATs that choose a new one each time, with peers that do so, too: hundreds of packets and sockets for some seconds")
-	option(s, &c.MTU, "mtu", "BYTES", "largest packet in the tunnel, from 1280", parseCount)
+	option(s, &c.MTU, "mtu", "BYTES", "largest packet in the tunnel, from 1280, to every peer; unless set, what the path to each proves to carry", parseCount)
 	option(s, &c.CAFile, "ca-file", "FILE", "further authorities for the service's certificate, PEM", parseText)
 	s.toggle(&c.InsecureSkipTLSVerify, "insecure-skip-tls-verify", "accept any certificate of the service")
 	option(s, &c.DrainTimeout, "drain-timeout", "TIME", "how long connections may finish after SIGTERM", parseDuration).Default(node.DefaultDrainTimeout.String())

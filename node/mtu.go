@@ -1,0 +1,91 @@
+package node
+
+import (
+	"net/netip"
+	"slices"
+	"sync"
+
+	"nexd/controlapi"
+	"nexd/key"
+	"nexd/netstack"
+)
+
+// sizes brings the size of packets to each member from discovery, which knows
+// members by their keys, to the stack, which knows addresses. Members that were
+// never talked to cost nothing.
+type sizes struct {
+	set func(to netip.Addr, mtu int) // of the stack; 0 forgets
+
+	mu        sync.Mutex // guards the fields below, and the order of calls of set
+	mtus      map[key.Public]int
+	addresses map[key.Public][]netip.Addr
+}
+
+func newSizes(set func(to netip.Addr, mtu int)) *sizes {
+	return &sizes{set: set, mtus: make(map[key.Public]int)}
+}
+
+// tell takes what discovery says of a member; 0: it is none any more.
+func (s *sizes) tell(peer key.Public, mtu int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.tellLocked(peer, mtu)
+}
+
+func (s *sizes) tellLocked(peer key.Public, mtu int) {
+	if mtu == 0 {
+		delete(s.mtus, peer)
+	} else {
+		s.mtus[peer] = mtu
+	}
+	for _, a := range s.addresses[peer] {
+		s.set(a, mtu)
+	}
+}
+
+// used: the first packet to a member is on its way, and discovery has not heard
+// of it yet.
+func (s *sizes) used(peer key.Public) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.mtus[peer] == 0 {
+		s.tellLocked(peer, netstack.MinMTU)
+	}
+}
+
+// members takes a new list of them.
+func (s *sizes) members(list []controlapi.Device) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	next := make(map[key.Public][]netip.Addr, len(list))
+	for _, d := range list {
+		next[d.PublicKey] = d.Addresses
+	}
+	before := s.addresses
+	s.addresses = next
+	for peer := range s.mtus {
+		if !slices.Equal(before[peer], next[peer]) {
+			for _, a := range before[peer] {
+				s.set(a, 0)
+			}
+		}
+	}
+	// After all that goes: an address may have another owner now.
+	for peer, mtu := range s.mtus {
+		if !slices.Equal(before[peer], next[peer]) {
+			for _, a := range next[peer] {
+				s.set(a, mtu)
+			}
+		}
+		if next[peer] == nil {
+			delete(s.mtus, peer)
+		}
+	}
+}
+
+// of is the size of packets to a member; 0: nobody has talked to it.
+func (s *sizes) of(peer key.Public) int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.mtus[peer]
+}
