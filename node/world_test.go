@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -267,12 +268,32 @@ func logger(t *testing.T, who string) *slog.Logger {
 	if !testing.Verbose() {
 		return nil
 	}
-	return slog.New(slog.NewTextHandler(testLog{t}, &slog.HandlerOptions{Level: slog.LevelDebug})).With("who", who)
+	l := &testLog{t: t}
+	t.Cleanup(l.end)
+	return slog.New(slog.NewTextHandler(l, &slog.HandlerOptions{Level: slog.LevelDebug})).With("who", who)
 }
 
-type testLog struct{ t *testing.T }
+// testLog is a test's log that may be written to after the test: WireGuard's
+// goroutines say that they end when nobody waits for them any more.
+type testLog struct {
+	mu sync.Mutex // guards t
+	t  *testing.T // nil: it has ended
+}
 
-func (l testLog) Write(b []byte) (int, error) { l.t.Logf("%s", bytes.TrimSpace(b)); return len(b), nil }
+func (l *testLog) Write(b []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.t != nil {
+		l.t.Logf("%s", bytes.TrimSpace(b))
+	}
+	return len(b), nil
+}
+
+func (l *testLog) end() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.t = nil
+}
 
 func portOf(s rules.Spec) uint16 { return s.Rules()[0].Port }
 
