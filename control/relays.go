@@ -192,7 +192,9 @@ func (r *relays) heartbeat(ctx context.Context, id string, b controlapi.RelayHea
 		r.mu.Unlock()
 		return false, nil
 	}
-	st.Relay, st.heard, st.unsaved = next, now, !fresh
+	// Not the rest: the relay may have joined again meanwhile.
+	st.Address, st.Version, st.Alive, st.LastSeen = next.Address, next.Version, next.Alive, next.LastSeen
+	st.heard, st.unsaved = now, !fresh
 	switch {
 	case !b.Draining:
 		st.draining = time.Time{}

@@ -1,11 +1,13 @@
 package control
 
 import (
+	"context"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"nexd/control/store"
 	"nexd/controlapi"
 	"nexd/key"
 	"nexd/relay"
@@ -35,6 +37,41 @@ func (w *world) reported(r station, s *watching, names []string, change ...func(
 	}
 	w.t.Fatalf("no list of relays with %v", names)
 	return nil
+}
+
+// slowStore does something while the state of a relay is written.
+type slowStore struct {
+	store.Store
+	meanwhile func()
+}
+
+func (s slowStore) UpdateRelay(ctx context.Context, id string, state store.RelayState) error {
+	s.meanwhile()
+	return s.Store.UpdateRelay(ctx, id, state)
+}
+
+// A heartbeat that was under way while the relay joined again under another
+// name does not bring the old one back.
+func TestHeartbeatDuringJoin(t *testing.T) {
+	w := start(t, t.TempDir())
+	joined := w.joinRelay(relayWish(w.relayRegKey(), "old"))
+	all, err := w.svc.store.Relays(t.Context())
+	if err != nil || len(all) != 1 {
+		t.Fatal(all, err)
+	}
+	one := all[0]
+	one.Name = "new"
+	now := time.Now()
+	r := newRelays(&w.svc.cfg, nil, w.svc.relays.issuer, w.svc.relay)
+	r.store = slowStore{w.svc.store, func() { r.joined(one, now) }}
+	r.joined(all[0], now)
+	there, err := r.heartbeat(t.Context(), joined.ID, controlapi.RelayHeartbeat{RelayAddress: relayAddress("r")}, now)
+	if err != nil || !there {
+		t.Fatal(there, err)
+	}
+	if got := relayNames(&controlapi.RelayList{Relays: r.list}); !slices.Equal(got, []string{"service", "new"}) {
+		t.Errorf("devices are told of %q", got)
+	}
 }
 
 // A relay joins, reports, falls silent, comes back, drains and is deleted:
