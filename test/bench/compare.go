@@ -27,12 +27,30 @@ func readFile(path string) (*file, error) {
 type change struct {
 	test, system, unit string
 	old, new           spread
-	verdict            string // better, worse, or the same
+	verdict            string // see judge
+}
+
+// enough is how many rounds a range needs to say something.
+const enough = 3
+
+// judge says what it means that a metric went from one range to another. It
+// changed when the two do not meet.
+func (m metric) judge(old, new spread) string {
+	more, less := new.min > old.max, new.max < old.min
+	switch {
+	case old.n < enough || new.n < enough:
+		return "too few rounds"
+	case more && !m.lower, less && m.lower:
+		return "better"
+	case more, less:
+		return "worse"
+	}
+	return "same"
 }
 
 // compare sets two runs beside each other by the ratios to the stock netstack,
 // since only these can be carried from one run to another. What has no ratio
-// is left out. It changed when the two ranges do not meet.
+// is left out.
 func compare(old, new *file) (out []change) {
 	for _, t := range tests {
 		for _, name := range new.systems(func(n string) bool { return n == t.name }) {
@@ -43,16 +61,11 @@ func compare(old, new *file) (out []change) {
 				ratio := func(f *file) spread {
 					return against(f.series(t.name, name, m.key), f.series(t.name, stockName, m.key), m.diff)
 				}
-				c := change{test: t.name, system: name, unit: m.unit, old: ratio(old), new: ratio(new), verdict: "same"}
+				c := change{test: t.name, system: name, unit: m.unit, old: ratio(old), new: ratio(new)}
 				if c.old.n == 0 || c.new.n == 0 {
 					continue
 				}
-				switch up, down := c.new.min > c.old.max, c.new.max < c.old.min; {
-				case up && !m.lower, down && m.lower:
-					c.verdict = "better"
-				case up || down:
-					c.verdict = "worse"
-				}
+				c.verdict = m.judge(c.old, c.new)
 				out = append(out, c)
 			}
 		}

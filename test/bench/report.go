@@ -95,7 +95,7 @@ func (s spread) ratio() string {
 	return fmt.Sprintf("%.2f×, %.2f–%.2f", s.mid, s.min, s.max)
 }
 
-// pair are two systems that are to be compared beside the yardstick.
+// pairs are systems that are to be compared beside the yardstick.
 var pairs = []struct{ of, base string }{
 	{nexdName, oldName},
 	{nexdName, kernelName},
@@ -104,7 +104,8 @@ var pairs = []struct{ of, base string }{
 	{"nexd tls relay", nexdName},
 }
 
-// pairs writes what systems have to each other.
+// pairs writes what systems have to each other; the last column is the verdict
+// on the first of the two.
 func (f *file) pairs(w io.Writer) {
 	begun := false
 	for _, p := range pairs {
@@ -115,10 +116,10 @@ func (f *file) pairs(w io.Writer) {
 					continue
 				}
 				if !begun {
-					fmt.Fprintf(w, "\n### One to another\n\n| | test | | ratio in the same round |\n|---|---|---|---|\n")
+					fmt.Fprintf(w, "\n### One to another\n\n| | test | | ratio in the same round | |\n|---|---|---|---|---|\n")
 					begun = true
 				}
-				fmt.Fprintf(w, "| %s / %s | %s | %s | %s |\n", p.of, p.base, t.name, m.unit, r.ratio())
+				fmt.Fprintf(w, "| %s / %s | %s | %s | %s | %s |\n", p.of, p.base, t.name, m.unit, r.ratio(), m.judge(spread{r.n, 1, 1, 1}, r))
 			}
 		}
 	}

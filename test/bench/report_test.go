@@ -90,6 +90,7 @@ func TestCompare(t *testing.T) {
 		{"faster", []float64{25, 26, 27}, "better", "better"},
 		{"slower", []float64{15, 16, 19}, "worse", "worse"},
 		{"it meets", []float64{23, 30, 40}, "same", "same"},
+		{"who knows", []float64{40, 40}, "too few rounds", "too few rounds"},
 	} {
 		got := compare(old, run([]float64{10, 10, 10}, c.new))
 		if len(got) != 2 || got[0].verdict != c.rate || got[1].verdict != c.cpu {

@@ -27,7 +27,7 @@ func (r *runner) run() {
 	for name, v := range r.report.Versions {
 		fmt.Fprintf(os.Stderr, "%s: %s\n", name, v)
 	}
-	fast, lossy := r.usable(kinds), r.usable(lossyKinds)
+	fast, lossy := r.usable(kinds, ""), r.usable(lossyKinds, " with losses")
 	for _, line := range r.report.LeftOut {
 		fmt.Fprintln(os.Stderr, "left out:", line)
 	}
@@ -56,15 +56,12 @@ func (r *runner) run() {
 }
 
 // usable are the kinds that can run here and are wanted.
-func (r *runner) usable(all []kind) (out []kind) {
+func (r *runner) usable(all []kind, where string) (out []kind) {
 	for _, k := range all {
 		switch {
 		case !r.systems.MatchString(k.name) || k.old && r.env.old == "":
 		case k.isolated && r.env.shared != nil:
-			line := fmt.Sprintf("%s: %v", k.name, r.env.shared)
-			if !slices.Contains(r.report.LeftOut, line) {
-				r.report.LeftOut = append(r.report.LeftOut, line)
-			}
+			r.report.LeftOut = append(r.report.LeftOut, fmt.Sprintf("%s%s: %v", k.name, where, r.env.shared))
 		default:
 			out = append(out, k)
 		}

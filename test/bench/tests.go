@@ -50,9 +50,9 @@ var (
 )
 
 // tests are run in this order.
-var tests = buildTests()
+var tests = allTests()
 
-func buildTests() []test {
+func allTests() []test {
 	var all []test
 	for _, n := range []int{1, 8, 64} {
 		for _, up := range []bool{true, false} {
@@ -67,6 +67,7 @@ func buildTests() []test {
 	for _, kpps := range []int{5, 10, 20, 40, 80} {
 		all = append(all, test{name: fmt.Sprintf("udp %dk/s", kpps), group: groupUDP, metrics: floodMetrics, slow: kpps != 20, run: flood(kpps * 1000)})
 	}
+	all = append(all, test{name: "loss 0% ping", group: groupLoss, metrics: pingMetrics[:1:1], slow: true, lossy: true, run: ping(false)})
 	for _, percent := range []float64{0, 0.1, 1} {
 		for _, up := range []bool{true, false} {
 			all = append(all, test{
