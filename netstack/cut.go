@@ -40,22 +40,21 @@ func (s shape) size(from int) int { return s.header + min(s.piece, s.payload-fro
 // they are no part of the same write as large ones.
 func (s shape) within(from, most, budget int) (count, cost int) {
 	left := s.pieces(from)
-	count = min(left, most)
 	each := sealed(s.header + s.piece)
-	if count > 1 {
-		count = min(count, max(budget/each, 0))
+	if left <= most {
+		last := sealed(s.size(from + (left-1)*s.piece))
+		if last <= smallPacket {
+			last = 0
+		}
+		if cost = (left-1)*each + last; cost <= budget {
+			return left, cost
+		}
 	}
-	if count < left {
-		return count, count * each
+	count = min(left, most, max(budget, 0)/each)
+	if count == left {
+		count-- // the last one did not fit
 	}
-	last := sealed(s.size(from + (count-1)*s.piece))
-	if last <= smallPacket {
-		last = 0
-	}
-	if cost = (count-1)*each + last; cost <= budget {
-		return count, cost
-	}
-	return count - 1, (count - 1) * each
+	return count, count * each
 }
 
 // shapeOf decides how a packet is cut with the MTU of its destination. gVisor
