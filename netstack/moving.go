@@ -25,7 +25,8 @@ func (n *notice) NotifyEvent(mask waiter.EventMask) {
 // Notify makes ready be called whenever ReadPieces or WriteFrom may do more than
 // before; nil ends that, and so do Close and Reset. After these ready is not
 // called any more. It is called with locks held: it may neither block nor call
-// methods of any connection. What was there before Notify is not told of.
+// methods of any connection. If there is something to read already, it is called
+// before Notify returns.
 func (c *Conn) Notify(ready func(readable, writable bool)) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -39,6 +40,27 @@ func (c *Conn) Notify(ready func(readable, writable bool)) {
 	c.notice.ready = ready
 	c.notice.entry.Init(&c.notice, waiter.ReadableEvents|waiter.WritableEvents|trouble)
 	c.events.EventRegister(&c.notice.entry)
+	if c.endpoint.Readiness(waiter.ReadableEvents) != 0 {
+		ready(true, false)
+	}
+}
+
+// TryRead is Read without waiting: 0 and no error mean that there is nothing now.
+func (c *Conn) TryRead(b []byte) (n int, err error) {
+	c.readMu.Lock()
+	defer c.readMu.Unlock()
+	if c.closed.Load() {
+		return 0, c.fail("read", net.ErrClosed)
+	}
+	p := piecesPool.Get().(*pieces)
+	defer p.free()
+	p.sink = b
+	result, terr := c.endpoint.Read(&p.sink, tcpip.ReadOptions{})
+	if terr != nil {
+		return 0, c.readError(terr)
+	}
+	c.endpoint.ModerateRecvBuf(result.Count)
+	return result.Count, nil
 }
 
 // ReadPieces reads without waiting and without copying: it calls take once with

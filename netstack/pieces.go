@@ -3,9 +3,11 @@ package netstack
 import (
 	"io"
 	"sync"
+
+	"gvisor.dev/gvisor/pkg/tcpip"
 )
 
-// pieces is the state of one ReadPieces. gVisor hands out what has arrived in
+// pieces is the state of one TryRead or ReadPieces. gVisor hands out what has arrived in
 // calls to Write; three kinds of writer share this state.
 type pieces struct {
 	limit int // bytes to offer; so many are there
@@ -13,8 +15,9 @@ type pieces struct {
 	list  [][]byte
 	held  int // bytes in list
 	taken bool
-	n     int // bytes that take dealt with
-	left  int // of these, still to be taken out of the queue
+	n     int               // bytes that take dealt with
+	left  int               // of these, still to be taken out of the queue
+	sink  tcpip.SliceWriter // of TryRead
 }
 
 var piecesPool = sync.Pool{New: func() any { return &pieces{list: make([][]byte, 0, maxPieces)} }}

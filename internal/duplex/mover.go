@@ -4,15 +4,21 @@ import (
 	"context"
 	"net"
 	"sync"
+	"time"
 )
 
-// Mover copies many pairs of streams at a time, as Copy does with one, without
-// a goroutine for each. Where one of a pair is a host socket and the other a
-// stream of a user-space stack that can be moved (see pieceStream), bytes go
-// between the socket and the stack's own memory, and a quiet pair holds neither
-// a goroutine nor a buffer; other pairs are given to Copy. Today that is so on
-// Linux only. A Mover starts nothing before it is used, and is made with NewMover.
+// Mover copies many pairs of streams at a time, as Copy does with one. Where one
+// of a pair is a host socket and the other a stream of a user-space stack that
+// can be moved (see pieceStream), bytes go between the socket and the stack's own
+// memory, and a pair that is quiet for some time holds neither a goroutine
+// nor a buffer; other pairs are given to Copy. Today that is so on Linux only. A
+// Mover starts nothing before it is used, and is made with NewMover.
 type Mover struct {
+	// QuietTime, one second, is after how long, and at most twice that, a pair where nothing
+	// moves gives its goroutine back; to wake it again costs some microseconds
+	// more. It is set before the first Move.
+	QuietTime time.Duration
+
 	mu     sync.Mutex // guards closed
 	closed bool
 	// moving counts pairs; serving the goroutines that are shared among them.
@@ -22,11 +28,12 @@ type Mover struct {
 }
 
 // NewMover makes a Mover.
-func NewMover() *Mover { return new(Mover) }
+func NewMover() *Mover { return &Mover{QuietTime: time.Second} }
 
-// Move copies both ways between a and b as Copy does, and returns soon. done is
-// called once, when both are closed, from any goroutine, perhaps before Move has
-// returned; it should not block.
+// Move copies both ways between a and b as Copy does. It uses the caller's
+// goroutine and returns when that is not needed any more: at the end, or before,
+// when nothing moved for a while. done is called once, when both are closed, from
+// any goroutine, perhaps before Move has returned; it should not block.
 func (m *Mover) Move(ctx context.Context, a, b net.Conn, o Options, done func(Result)) {
 	m.mu.Lock()
 	closed := m.closed
@@ -43,10 +50,8 @@ func (m *Mover) Move(ctx context.Context, a, b net.Conn, o Options, done func(Re
 	if m.pump(ctx, a, b, o, done) {
 		return
 	}
-	go func() {
-		defer m.moving.Done()
-		done(Copy(ctx, a, b, o))
-	}()
+	defer m.moving.Done()
+	done(Copy(ctx, a, b, o))
 }
 
 // Close waits for the pairs that are being moved, and ends what is shared among
@@ -67,10 +72,14 @@ type pieceStream interface {
 	closeWriter
 
 	// Notify makes ready be called, with locks held, when one of the other
-	// methods may do more than before; nil ends that.
+	// methods may do more than before, and at once if there is something to read;
+	// nil ends that.
 	Notify(ready func(readable, writable bool))
+	// TryRead reads what has arrived. It never waits: 0 and no error means nothing
+	// now.
+	TryRead(b []byte) (int, error)
 	// ReadPieces offers up to most bytes of what has arrived to take, which
-	// returns how many it took. It never waits: 0 and no error means nothing now.
+	// returns how many it took. The stream is locked meanwhile. It never waits.
 	ReadPieces(most int, take func(pieces [][]byte) int) (int, error)
 	// WriteFrom writes up to most bytes that fill puts in place. It does not wait
 	// for room: 0 and no error means none now. A byte that fill gave is either

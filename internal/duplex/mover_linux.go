@@ -5,6 +5,7 @@ import (
 	"net"
 	"sync"
 	"syscall"
+	"time"
 )
 
 // spareWorkers is how many workers wait for work at most; others end when they
@@ -14,16 +15,21 @@ const spareWorkers = 16
 // moverSys is the part of a Mover that its pumps share.
 type moverSys struct {
 	pollMu sync.Mutex // guards poller
-	poller *poller    // made with the first pump
+	poller *poller    // made when the first pump goes to sleep
 
 	workMu sync.Mutex // guards the fields below
 	idle   []*worker  // the one that was idle for the shortest time last
 	ending bool
+
+	awakeMu sync.Mutex // guards the fields below, and the places of the pumps
+	awake   []*pump
+	look    *time.Timer
+	looking bool
 }
 
-// pump begins to move a pair; false: this pair, or now, it cannot.
+// pump moves a pair; false: it cannot move this one.
 func (m *Mover) pump(ctx context.Context, a, b net.Conn, o Options, done func(Result)) bool {
-	p := &pump{m: m, done: done}
+	p := &pump{m: m, done: done, place: nowhere}
 	p.up = flow{p: p, step: stepUp}
 	p.down = flow{p: p, step: stepDown}
 	var host net.Conn
@@ -47,17 +53,6 @@ func (m *Mover) pump(ctx context.Context, a, b net.Conn, o Options, done func(Re
 		return false
 	}
 	p.raw = raw
-	poller, err := m.polling()
-	if err != nil {
-		return false
-	}
-	// Until begin has run, events only leave a mark.
-	p.left.Store(2)
-	p.up.state.Store(busy)
-	p.down.state.Store(busy)
-	if p.slot, err = poller.add(p); err != nil {
-		return false
-	}
 	p.begin(ctx, o)
 	return true
 }
@@ -79,26 +74,28 @@ func (m *Mover) polling() (*poller, error) {
 }
 
 func (m *Mover) end() {
-	m.sys.pollMu.Lock()
-	if m.sys.poller != nil {
-		m.sys.poller.close()
+	s := &m.sys
+	s.pollMu.Lock()
+	if s.poller != nil {
+		s.poller.close()
 	}
-	m.sys.pollMu.Unlock()
-	m.sys.workMu.Lock()
-	m.sys.ending = true
-	for _, w := range m.sys.idle {
+	s.pollMu.Unlock()
+	s.workMu.Lock()
+	s.ending = true
+	for _, w := range s.idle {
 		close(w.next)
 	}
-	m.sys.idle = nil
-	m.sys.workMu.Unlock()
+	s.idle = nil
+	s.workMu.Unlock()
+	s.awakeMu.Lock()
+	if s.look != nil {
+		s.look.Stop()
+	}
+	s.awakeMu.Unlock()
 }
 
-// hostStream is a socket of the host.
-type hostStream interface {
-	net.Conn
-	closeWriter
-	syscall.Conn
-}
+// worker is a goroutine that runs flows, one after the other.
+type worker struct{ next chan *flow }
 
 // dispatch gives f to a worker. It may be called with locks of others held.
 func (m *Mover) dispatch(f *flow) {
@@ -118,9 +115,9 @@ func (m *Mover) dispatch(f *flow) {
 // work runs flows until there is nothing to do and enough workers wait already.
 func (m *Mover) work(f *flow) {
 	s := &m.sys
-	w := newWorker()
-	for {
-		f.run(w)
+	w := &worker{next: make(chan *flow, 1)}
+	for ok := true; ok; f, ok = <-w.next {
+		f.run()
 		s.workMu.Lock()
 		if s.ending || len(s.idle) >= spareWorkers {
 			s.workMu.Unlock()
@@ -128,9 +125,77 @@ func (m *Mover) work(f *flow) {
 		}
 		s.idle = append(s.idle, w)
 		s.workMu.Unlock()
-		var ok bool
-		if f, ok = <-w.next; !ok {
-			return
+	}
+}
+
+// nowhere is the place of a pump that is not among those awake.
+const nowhere = -1
+
+// rouse puts p among those that are looked at whether they are quiet.
+func (m *Mover) rouse(p *pump) {
+	s := &m.sys
+	s.awakeMu.Lock()
+	defer s.awakeMu.Unlock()
+	p.moved.Store(true)
+	if p.place == nowhere {
+		p.place = len(s.awake)
+		s.awake = append(s.awake, p)
+	}
+	if s.looking {
+		return
+	}
+	s.looking = true
+	if s.look == nil {
+		s.look = time.AfterFunc(m.QuietTime, m.lookAround)
+	} else {
+		s.look.Reset(m.QuietTime)
+	}
+}
+
+func (m *Mover) forget(p *pump) {
+	m.sys.awakeMu.Lock()
+	defer m.sys.awakeMu.Unlock()
+	m.forgetLocked(p)
+}
+
+func (m *Mover) forgetLocked(p *pump) {
+	s := &m.sys
+	if p.place == nowhere {
+		return
+	}
+	last := len(s.awake) - 1
+	s.awake[p.place] = s.awake[last]
+	s.awake[p.place].place = p.place
+	s.awake[last] = nil
+	if s.awake = s.awake[:last]; last == 0 {
+		s.awake = nil // give memory back after a peak
+	}
+	p.place = nowhere
+}
+
+// lookAround sends pumps to sleep where nothing moved since the last time.
+func (m *Mover) lookAround() {
+	s := &m.sys
+	var quiet []*pump
+	s.awakeMu.Lock()
+	for i := len(s.awake) - 1; i >= 0; i-- {
+		if p := s.awake[i]; !p.moved.Swap(false) {
+			quiet = append(quiet, p)
+			m.forgetLocked(p)
 		}
 	}
+	if s.looking = len(s.awake) > 0; s.looking {
+		s.look.Reset(m.QuietTime)
+	}
+	s.awakeMu.Unlock()
+	for _, p := range quiet {
+		p.tire()
+	}
+}
+
+// hostStream is a socket of the host.
+type hostStream interface {
+	net.Conn
+	closeWriter
+	syscall.Conn
 }

@@ -10,13 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-const (
-	pollBatch = 128
-	// Edge-triggered: a state is told once, when it begins. EPOLLPRI is urgent
-	// data, which TIOCINQ does not count.
-	pollRead  = unix.EPOLLIN | unix.EPOLLRDHUP | unix.EPOLLPRI | unix.EPOLLET
-	pollWrite = pollRead | unix.EPOLLOUT
-)
+const pollBatch = 128
 
 // slot is a pump's place in the poller: events carry it.
 type slot struct {
@@ -24,8 +18,9 @@ type slot struct {
 	generation int32 // tells apart those who had the place
 }
 
-// poller tells pumps when their host sockets are ready. It is an epoll instance
-// that itself waits in the runtime's poller, in one goroutine for all sockets.
+// poller wakes sleeping pumps when something happens on their host sockets. It is
+// an epoll instance that itself waits in the runtime's poller, in one goroutine
+// for all sockets.
 type poller struct {
 	file *os.File
 	raw  syscall.RawConn
@@ -62,7 +57,7 @@ func newPoller() (*poller, error) {
 	return p, nil
 }
 
-// run tells pumps until the poller is closed.
+// run wakes pumps until the poller is closed.
 func (p *poller) run() {
 	var ready [pollBatch]*pump
 	for {
@@ -79,13 +74,10 @@ func (p *poller) run() {
 		}
 		p.mu.Unlock()
 		for i, pump := range ready[:p.n] {
-			if pump == nil {
-				continue
+			if pump != nil {
+				pump.up.wake()
+				ready[i] = nil
 			}
-			got := p.events[i].Events
-			pump.hostReady(got&unix.EPOLLIN != 0, got&unix.EPOLLOUT != 0,
-				got&(unix.EPOLLRDHUP|unix.EPOLLHUP|unix.EPOLLERR|unix.EPOLLPRI) != 0)
-			ready[i] = nil
 		}
 	}
 }
@@ -106,10 +98,11 @@ func (p *poller) wait(fd uintptr) bool {
 	}
 }
 
-// add begins to tell a pump about its socket, first of what is the case already.
-func (p *poller) add(u *pump) (slot, error) {
+// add makes the poller wake u, once, when its socket has something to say, at
+// once if it has now; with watching only if that is an error.
+func (p *poller) add(u *pump, watching bool) error {
 	p.mu.Lock()
-	var s slot
+	s := &u.slot
 	if last := len(p.free) - 1; last >= 0 {
 		s.index = p.free[last]
 		p.free = p.free[:last]
@@ -118,20 +111,18 @@ func (p *poller) add(u *pump) (slot, error) {
 		p.pumps = append(p.pumps, place{})
 	}
 	at := &p.pumps[s.index]
-	at.pump = u
-	s.generation = at.generation
+	at.pump, s.generation = u, at.generation
 	p.mu.Unlock()
-	u.slot = s
-	if err := p.control(u, unix.EPOLL_CTL_ADD, pollRead); err != nil {
-		p.release(s)
-		return slot{}, err
+	events := uint32(unix.EPOLLONESHOT)
+	if !watching {
+		events |= unix.EPOLLIN | unix.EPOLLRDHUP | unix.EPOLLPRI
 	}
-	return s, nil
+	err := p.control(u, unix.EPOLL_CTL_ADD, events)
+	if err != nil {
+		p.release(*s)
+	}
+	return err
 }
-
-// alsoWritable makes the poller tell when the socket takes more, too, and tell
-// at once if it does now.
-func (p *poller) alsoWritable(u *pump) error { return p.control(u, unix.EPOLL_CTL_MOD, pollWrite) }
 
 // remove ends it. Events on their way may still arrive.
 func (p *poller) remove(u *pump) {

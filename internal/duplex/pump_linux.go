@@ -4,30 +4,27 @@ import (
 	"context"
 	"errors"
 	"io"
+	"os"
 	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
 )
 
-const (
-	// maxStep is how much one step moves at most: the stack is locked meanwhile
-	// and handles no acknowledgement.
-	maxStep = 256 << 10
-	// moreLikely: after a step of so many bytes there is mostly more already, and
-	// to look costs less than to be woken again.
-	moreLikely = 16 << 10
-)
-
 // pump moves one pair: a host socket and a stream of the mesh. It has two flows,
-// which run when there is something to do and are nowhere otherwise.
+// which run when there is something to do:
+//
+//	up    host to mesh. Its goroutine waits in the runtime's poller for the socket;
+//	      after the QuietTime it ends, and the Mover's poller waits instead. It ends
+//	      also when the mesh stream is full, until that has room.
+//	down  mesh to host. It is run when the mesh stream has something to read; its
+//	      goroutine waits only for a socket that takes no more.
 type pump struct {
 	course
 	m       *Mover
 	forward bool // the host socket is the first of the pair
 	host    hostStream
 	raw     syscall.RawConn
-	slot    slot
 	mesh    pieceStream
 	done    func(Result)
 
@@ -35,8 +32,11 @@ type pump struct {
 	left     atomic.Int32 // flows that are not over
 	passed   atomic.Int32 // flows that have passed a FIN on
 	halt     atomic.Bool  // flows stop where they are
-	special  atomic.Bool  // the host socket has more to say than bytes: FIN, error, urgent data
-	blocked  atomic.Bool  // down waits for the host socket to take more
+	moved    atomic.Bool  // since the Mover looked last
+	tired    atomic.Bool  // up is to end its goroutine
+	place    int          // among those awake; guarded by the Mover
+	asleep   bool         // belongs to up: slot is used
+	slot     slot
 
 	stopCtx func() bool
 	graceMu sync.Mutex
@@ -54,47 +54,39 @@ const (
 // flow is one direction of a pump. Its fields belong to who runs it.
 type flow struct {
 	p      *pump
-	step   func(*flow, *worker) (over bool)
+	step   func(*flow) (over bool)
 	state  atomic.Uint32
 	shared *atomic.Int64
 	n      int64
 
-	stuck    bool // src has bytes that dst does not take now
-	lost     bool // bytes were read, or ready to be, that could not be written
-	watching bool // src has finished; only how it ends is of interest
-	armed    bool // down: the poller tells when the host socket takes more
+	try      func(fd uintptr) bool // one step, within a call of RawConn; true: enough
+	ended    bool                  // try has found that the flow is over
+	stuck    bool                  // src has bytes that dst does not take now
+	lost     bool                  // bytes were read, or ready to be, that could not be written
+	watching bool                  // src has finished; only how it ends is of interest
+	bulk     bool                  // the last read was a full one
+	pending  []byte                // read, and not written yet
 }
 
-// begin starts both flows in the caller's goroutine: what is there is moved at once.
+// begin runs up in the caller's goroutine.
 func (p *pump) begin(ctx context.Context, o Options) {
+	p.up.try, p.down.try = p.upTry, p.downTry
+	p.left.Store(2)
+	p.up.state.Store(busy)
 	p.course.begin(o.IdleTimeout, p.cut)
-	p.mesh.Notify(p.meshReady)
+	p.m.rouse(p)
 	p.stopCtx = context.AfterFunc(ctx, func() { p.cut(Cut) })
-	w := workers.Get().(*worker)
-	defer workers.Put(w)
-	p.down.run(w)
-	p.up.run(w)
+	p.mesh.Notify(p.meshReady)
+	p.up.run()
 }
 
-// meshReady is called by the stack, hostReady by the poller.
+// meshReady is called by the stack.
 func (p *pump) meshReady(readable, writable bool) {
 	if readable {
 		p.down.wake()
 	}
 	if writable {
 		p.up.wake()
-	}
-}
-
-func (p *pump) hostReady(readable, writable, special bool) {
-	if special {
-		p.special.Store(true)
-	}
-	if readable || special {
-		p.up.wake()
-	}
-	if special || writable && p.blocked.Load() {
-		p.down.wake()
 	}
 }
 
@@ -118,9 +110,10 @@ func (f *flow) wake() {
 }
 
 // run takes steps until there is nothing to do; the flow is busy.
-func (f *flow) run(w *worker) {
+func (f *flow) run() {
 	for {
-		if f.step(f, w) {
+		if f.step(f) {
+			f.pending = nil
 			f.state.Store(over)
 			if f.p.left.Add(-1) == 0 {
 				f.p.complete()
@@ -142,98 +135,97 @@ func (f *flow) count(n int) {
 	if f.shared != nil {
 		f.shared.Add(int64(n))
 	}
+	if p := f.p; !p.moved.Load() {
+		p.moved.Store(true)
+	}
 	f.p.touch()
 }
 
-// stepUp moves from the host socket to the mesh until one of them has enough.
-func stepUp(f *flow, w *worker) bool {
-	p := f.p
-	for {
-		switch {
-		case p.halt.Load():
-			f.lost = f.lost || f.stuck
-			return true
-		case f.watching:
-			return p.sourceBroke(w.socketError(p.raw))
-		}
-		there := w.queued(p.raw)
-		if there == 0 && !p.special.Load() {
-			return false
-		}
-		if there == 0 {
-			n, err := w.peek(p.raw)
-			switch {
-			case errors.Is(err, syscall.EAGAIN):
-				return false
-			case err != nil:
-				return p.sourceEnded(f, p.mesh, err, w)
-			}
-			there = n
-		}
-		most := min(there, maxStep)
-		w.raw = p.raw
-		n, err := p.mesh.WriteFrom(most, w.fill)
-		f.count(n)
-		if err != nil {
-			f.lost = true
-			return p.writeFailed(&p.down, err)
-		}
-		if f.stuck = n < most; f.stuck {
-			return false
-		}
-		if n < moreLikely && !p.special.Load() {
-			return false
-		}
+// halted reports whether the flow is to stop where it is.
+func (f *flow) halted() bool {
+	if !f.p.halt.Load() {
+		return false
 	}
+	f.lost = f.lost || f.stuck
+	return true
 }
 
-// stepDown moves from the mesh to the host socket.
-func stepDown(f *flow, w *worker) bool {
+// stepUp moves from the host socket to the mesh, and waits for the socket, until
+// the mesh has enough or the pump is tired.
+func stepUp(f *flow) bool {
 	p := f.p
-	for {
-		switch {
-		case p.halt.Load():
-			f.lost = f.lost || f.stuck
+	if p.asleep {
+		p.asleep = false
+		p.m.sys.poller.remove(p)
+		p.m.rouse(p)
+	}
+	if f.halted() {
+		return true
+	}
+	err := p.raw.Read(f.try)
+	switch {
+	case err == nil:
+		return f.ended
+	case f.halted():
+		return true
+	case errors.Is(err, os.ErrDeadlineExceeded) && p.tired.Swap(false):
+		_ = p.host.SetReadDeadline(time.Time{})
+		if f.halted() { // perhaps by the deadline that was just removed
 			return true
-		case f.watching:
-			ended, err := p.mesh.Broken()
-			return p.sourceBroke(err) || ended
 		}
-		f.stuck = false
-		w.raw, w.err = p.raw, nil
-		n, err := p.mesh.ReadPieces(maxStep, w.take)
-		f.count(n)
-		switch {
-		case w.err == syscall.EAGAIN:
-			f.stuck = true
-			if !f.armed { // the poller will tell, at once if it takes more by now
-				f.armed = true
-				p.blocked.Store(true)
-				if err := p.m.sys.poller.alsoWritable(p); err != nil {
-					return p.sourceEnded(f, p.host, err, w)
-				}
-				return false
-			}
-			// Look again after having said that we wait: it may have changed between.
-			if p.blocked.Swap(true) {
-				return false
-			}
-			continue
-		case w.err != nil:
-			f.lost = true
-			return p.writeFailed(&p.up, w.err)
-		case err != nil:
-			return p.sourceEnded(f, p.host, err, w)
-		}
-		p.blocked.Store(false)
-		if n == 0 {
+		if f.stuck { // what it has is to be tried again, whatever the socket does
+			p.m.rouse(p)
+			f.wake()
 			return false
 		}
+		return p.sleep()
 	}
+	return p.sourceEnded(f, p.mesh, err)
 }
 
-// sourceEnded passes the end of a stream on to the other.
-func (p *pump) sourceEnded(f *flow, dst closeWriter, err error, w *worker) bool {
+// stepDown moves from the mesh to the host socket until there is nothing more.
+func stepDown(f *flow) bool {
+	p := f.p
+	switch {
+	case f.halted():
+		return true
+	case f.watching:
+		ended, err := p.mesh.Broken()
+		return p.sourceBroke(err) || ended
+	}
+	if err := p.raw.Write(f.try); err != nil {
+		if !f.halted() {
+			p.broken(err)
+		}
+		return true
+	}
+	return f.ended
+}
+
+// tire makes up end its goroutine if nothing has moved.
+func (p *pump) tire() {
+	p.tired.Store(true)
+	_ = p.host.SetReadDeadline(past)
+}
+
+// sleep leaves the waiting for the host socket to the Mover.
+func (p *pump) sleep() bool {
+	poller, err := p.m.polling()
+	if err == nil {
+		err = poller.add(p, p.up.watching)
+	}
+	if err != nil { // descriptors or memory are short: go on as before
+		p.m.rouse(p)
+		p.up.wake()
+		return false
+	}
+	p.asleep = true
+	return false
+}
+
+// sourceEnded passes the end of a stream on to the other. It reports whether the
+// flow is over.
+func (p *pump) sourceEnded(f *flow, dst closeWriter, err error) bool {
 	if !errors.Is(err, io.EOF) {
 		p.broken(err)
 		return true
@@ -248,7 +240,8 @@ func (p *pump) sourceEnded(f *flow, dst closeWriter, err error, w *worker) bool 
 		return true
 	}
 	f.watching = true
-	return f.step(f, w)
+	f.wake() // look at once how it is
+	return false
 }
 
 // sourceBroke is called by a flow whose stream has finished: err says how it
@@ -262,14 +255,14 @@ func (p *pump) sourceBroke(err error) bool {
 
 // writeFailed lets what the broken stream had sent before reach the other one,
 // for a time, and then ends the copy. That is the business of opposite.
-func (p *pump) writeFailed(opposite *flow, err error) bool {
+func (p *pump) writeFailed(f, opposite *flow, err error) {
+	f.lost = true
 	if p.settle(Reset, err) {
 		p.graceMu.Lock()
 		p.grace = time.AfterFunc(graceAfterReset, p.stop)
 		p.graceMu.Unlock()
 		opposite.wake()
 	}
-	return true
 }
 
 // broken is called once a stream turned out to be reset or dead.
@@ -288,6 +281,7 @@ func (p *pump) cut(end End) {
 // stop makes both flows end where they are.
 func (p *pump) stop() {
 	p.halt.Store(true)
+	_ = p.host.SetDeadline(past)
 	p.up.wake()
 	p.down.wake()
 }
@@ -302,7 +296,7 @@ func (p *pump) complete() {
 		p.grace.Stop()
 	}
 	p.graceMu.Unlock()
-	p.m.sys.poller.remove(p)
+	p.m.forget(p)
 	p.mesh.Notify(nil)
 	p.closeBoth(p.host, p.mesh, p.down.lost, p.up.lost)
 	if p.forward {
