@@ -84,7 +84,10 @@ type Bind struct {
 
 // New makes a Bind; the device opens it.
 func New(cfg Config) *Bind {
-	return newBind(cfg, newSockets())
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	return newBind(cfg, socketsFor(cfg.Log))
 }
 
 func newBind(cfg Config, inner conn.Bind) *Bind {

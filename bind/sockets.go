@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"net/netip"
 	"strconv"
@@ -27,7 +28,8 @@ var _ conn.Bind = (*sockets)(nil)
 // an IPv6 address once it has sent by IPv4.
 type sockets struct {
 	listen  func(network string, port uint16) (*net.UDPConn, error)
-	carrier func(c *net.UDPConn, v6 bool) carrier
+	carrier func(c *net.UDPConn, v6 bool, log *slog.Logger) carrier
+	log     *slog.Logger // what the system refuses
 
 	life sync.Mutex // serialises Open, Close and SetMark
 	now  atomic.Pointer[pair]
@@ -53,8 +55,10 @@ type carrier interface {
 	send(bufs [][]byte, to netip.AddrPort) error
 }
 
-func newSockets() conn.Bind {
-	return &sockets{listen: listenUDP, carrier: newCarrier}
+func newSockets() conn.Bind { return socketsFor(slog.New(slog.DiscardHandler)) }
+
+func socketsFor(log *slog.Logger) *sockets {
+	return &sockets{listen: listenUDP, carrier: newCarrier, log: log}
 }
 
 // listenUDP binds to all addresses of a family; an IPv6 socket is for IPv6
@@ -91,11 +95,11 @@ func (s *sockets) Open(port uint16) ([]conn.ReceiveFunc, uint16, error) {
 	p := new(pair)
 	var fns []conn.ReceiveFunc
 	if v4 != nil {
-		p.v4 = &socket{conn: v4, via: s.carrier(v4, false)}
+		p.v4 = &socket{conn: v4, via: s.carrier(v4, false, s.log)}
 		fns = append(fns, p.v4.receive)
 	}
 	if v6 != nil {
-		p.v6 = &socket{conn: v6, via: s.carrier(v6, true)}
+		p.v6 = &socket{conn: v6, via: s.carrier(v6, true, s.log)}
 		fns = append(fns, p.v6.receive)
 	}
 	s.now.Store(p)

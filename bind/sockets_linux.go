@@ -1,13 +1,15 @@
 package bind
 
 import (
+	"log/slog"
 	"net"
 	"sync/atomic"
 	"syscall"
-	"unsafe"
 
 	"golang.org/x/sys/unix"
 	"golang.zx2c4.com/wireguard/conn"
+
+	"nexd/internal/logkey"
 )
 
 // batchSize is the number of packets in one receive or send.
@@ -19,25 +21,40 @@ const batchSize = conn.IdealBatchSize
 // datagram. They do not block, and so are not announced to Go's scheduler:
 // what takes longer than 20 µs would otherwise lose its P to another thread.
 type batched struct {
-	raw  syscall.RawConn
-	v6   bool
-	cuts atomic.Bool // the kernel cuts messages into datagrams
-	in   *inbox
+	raw    syscall.RawConn
+	kernel kernel
+	log    *slog.Logger
+	v6     bool
+	in     *inbox
+
+	cuts            atomic.Bool // the kernel cuts messages into datagrams
+	hasCut, hasSent atomic.Bool // some have passed, so what is refused later has another reason
+
+	// What is used where a sandbox refuses the calls after all.
+	slow    *plain
+	slowIn  bool // belongs to the receiver
+	slowOut atomic.Bool
 }
 
 // newCarrier makes the socket's buffers as large as the system allows and
 // takes the fastest way the system has.
-func newCarrier(c *net.UDPConn, v6 bool) carrier {
+func newCarrier(c *net.UDPConn, v6 bool, log *slog.Logger) carrier {
+	return newBatched(c, v6, linux, log)
+}
+
+func newBatched(c *net.UDPConn, v6 bool, k kernel, log *slog.Logger) carrier {
+	slow := &plain{conn: c}
 	raw, err := c.SyscallConn()
 	if err != nil {
-		return &plain{conn: c}
+		return slow
 	}
 	enlarge(raw)
-	if !canBatch(raw) {
-		return &plain{conn: c}
+	if err := k.probe(raw); err != nil {
+		log.Info("no batches of udp packets: one system call for each", logkey.Err, err)
+		return slow
 	}
-	cuts, joins := offloads(raw)
-	b := &batched{raw: raw, v6: v6, in: newInbox(raw, joins)}
+	cuts, joins := k.offloads(raw)
+	b := &batched{raw: raw, kernel: k, log: log, v6: v6, slow: slow, in: newInbox(raw, k.receive, joins)}
 	b.cuts.Store(cuts)
 	return b
 }
@@ -48,36 +65,6 @@ func enlarge(raw syscall.RawConn) {
 			_ = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, o, wantBuffer) // the latter two need privileges
 		}
 	})
-}
-
-// canBatch asks for batches of no messages: a sandbox may have no such calls,
-// or forbid them.
-func canBatch(raw syscall.RawConn) bool {
-	ok := false
-	var none unix.Mmsghdr
-	err := raw.Control(func(fd uintptr) {
-		_, _, in := unix.Syscall6(unix.SYS_RECVMMSG, fd, uintptr(unsafe.Pointer(&none)), 0, unix.MSG_DONTWAIT, 0, 0)
-		_, _, out := unix.Syscall6(unix.SYS_SENDMMSG, fd, uintptr(unsafe.Pointer(&none)), 0, unix.MSG_DONTWAIT, 0, 0)
-		ok = in == 0 && out == 0
-	})
-	return err == nil && ok
-}
-
-// offloads tells whether the kernel cuts messages that are sent, and asks it
-// to join those received. Kernels that do not tell that they will (before
-// 5.12) shall not.
-func offloads(raw syscall.RawConn) (cuts, joins bool) {
-	_ = raw.Control(func(fd uintptr) {
-		_, err := unix.GetsockoptInt(int(fd), unix.IPPROTO_UDP, unix.UDP_SEGMENT)
-		cuts = err == nil
-		if _, err := unix.GetsockoptInt(int(fd), unix.IPPROTO_UDP, unix.UDP_GRO); err != nil {
-			return
-		}
-		_ = unix.SetsockoptInt(int(fd), unix.IPPROTO_UDP, unix.UDP_GRO, 1)
-		on, err := unix.GetsockoptInt(int(fd), unix.IPPROTO_UDP, unix.UDP_GRO)
-		joins = err == nil && on == 1
-	})
-	return cuts, joins
 }
 
 // setMark marks what the socket sends (SO_MARK).

@@ -3,6 +3,7 @@ package bind
 import (
 	"bytes"
 	"errors"
+	"log/slog"
 	"net"
 	"syscall"
 	"testing"
@@ -70,14 +71,9 @@ func TestKernelCutsAndJoins(t *testing.T) {
 
 func TestWithoutJoining(t *testing.T) {
 	a, b := newSockets().(*sockets), newSockets().(*sockets)
-	b.carrier = func(c *net.UDPConn, v6 bool) carrier {
-		raw, err := c.SyscallConn()
-		if err != nil {
-			t.Fatal(err)
-		}
-		enlarge(raw)
-		return &batched{raw: raw, v6: v6, in: newInbox(raw, false)}
-	}
+	k := linux
+	k.option = func(uintptr, int) (int, error) { return 0, unix.ENOPROTOOPT }
+	b.carrier = func(c *net.UDPConn, v6 bool, log *slog.Logger) carrier { return newBatched(c, v6, k, log) }
 	receive, to := openPair(t, a, b)
 	sent := tagged(append(repeated(60, 1400), 3000, 0, 9)...)
 	if err := a.Send(sent, to); err != nil {
@@ -104,6 +100,21 @@ func TestWithoutJoining(t *testing.T) {
 	}
 }
 
+func TestMessagesAreWhatDevicesCut(t *testing.T) {
+	for _, c := range []struct{ packets, size, want int }{
+		{46, 1424, 45}, // 65504 bytes, and with headers more than 65536
+		{45, 1424, 45},
+		{128, 1400, 46},
+		{128, 100, 64},
+		{3, 32_700, 2},
+		{2, 65_000, 1},
+	} {
+		if got := run(tagged(repeated(c.packets, c.size)...)); got != c.want {
+			t.Errorf("%d packets of %d bytes: %d in a message, want %d", c.packets, c.size, got, c.want)
+		}
+	}
+}
+
 // The second message is refused as by a device that cannot cut: what has not
 // left then goes one by one, and nothing is sent twice.
 func TestDeviceThatCannotCut(t *testing.T) {
@@ -114,6 +125,7 @@ func TestDeviceThatCannotCut(t *testing.T) {
 		need.Missing(t, "a kernel that cuts datagrams")
 	}
 	o := outboxes.New().(*outbox)
+	o.send = s.kernel.send
 	calls := 0
 	o.call = func(fd uintptr) bool {
 		if calls++; calls == 1 {
@@ -176,27 +188,6 @@ func TestCloseEndsABlockedSend(t *testing.T) {
 		}
 	case <-time.After(10 * time.Second):
 		t.Fatal("still blocked")
-	}
-}
-
-func TestNoBatchesInASandbox(t *testing.T) {
-	c, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
-	if err != nil {
-		t.Fatal(err)
-	}
-	raw, err := c.SyscallConn()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if !canBatch(raw) {
-		t.Error("this kernel has batches")
-	}
-	c.Close()
-	if canBatch(raw) {
-		t.Error("a closed socket has none")
-	}
-	if _, plain := newCarrier(c, false).(*plain); !plain {
-		t.Error("want the plain carrier")
 	}
 }
 

@@ -4,12 +4,13 @@ package bind
 
 import (
 	"errors"
+	"log/slog"
 	"net"
 )
 
 const batchSize = 1
 
-func newCarrier(c *net.UDPConn, _ bool) carrier {
+func newCarrier(c *net.UDPConn, _ bool, _ *slog.Logger) carrier {
 	_ = c.SetReadBuffer(extraBuffer) // less is slower, not wrong
 	_ = c.SetWriteBuffer(extraBuffer)
 	return &plain{conn: c}

@@ -9,6 +9,8 @@ import (
 
 	"golang.org/x/sys/unix"
 	"golang.zx2c4.com/wireguard/conn"
+
+	"nexd/internal/logkey"
 )
 
 const (
@@ -48,7 +50,7 @@ type groTell struct {
 	_    [12]byte // its padding, and room to spare
 }
 
-func newInbox(raw syscall.RawConn, joins bool) *inbox {
+func newInbox(raw syscall.RawConn, receive func(uintptr, *unix.Mmsghdr, int) (int, syscall.Errno), joins bool) *inbox {
 	in := &inbox{raw: raw}
 	n := batchSize
 	if joins {
@@ -67,15 +69,29 @@ func newInbox(raw syscall.RawConn, joins bool) *inbox {
 		}
 	}
 	in.call = func(fd uintptr) bool {
-		n, _, errno := unix.RawSyscall6(unix.SYS_RECVMMSG, fd, uintptr(unsafe.Pointer(&in.hdrs[0])), uintptr(in.want), unix.MSG_DONTWAIT, 0, 0)
-		in.n, in.errno = int(n), errno
-		return errno != unix.EAGAIN
+		in.n, in.errno = receive(fd, &in.hdrs[0], in.want)
+		return in.errno != unix.EAGAIN
 	}
 	return in
 }
 
 func (b *batched) receive(bufs [][]byte, sizes []int, eps []conn.Endpoint) (int, error) {
-	in := b.in
+	if b.slowIn {
+		return b.slow.receive(bufs, sizes, eps)
+	}
+	n, err := b.in.receive(bufs, sizes, eps)
+	if err == nil || !unknown(b.in.errno) {
+		return n, err
+	}
+	b.slowIn, b.in = true, nil
+	_ = b.raw.Control(func(fd uintptr) {
+		_ = b.kernel.setOption(fd, unix.UDP_GRO, 0) // joined ones could not be told apart any more
+	})
+	b.log.Info("udp packets are received one by one: the system refuses batches", logkey.Err, err)
+	return b.slow.receive(bufs, sizes, eps)
+}
+
+func (in *inbox) receive(bufs [][]byte, sizes []int, eps []conn.Endpoint) (int, error) {
 	if in.tells == nil {
 		return in.direct(bufs, sizes, eps)
 	}
@@ -122,7 +138,7 @@ func (in *inbox) read(want int) (int, error) {
 			h.SetControllen(int(unsafe.Sizeof(groTell{})))
 		}
 	}
-	in.want = want
+	in.want, in.errno = want, 0
 	for {
 		if err := in.raw.Read(in.call); err != nil {
 			return 0, err

@@ -10,11 +10,20 @@ import (
 
 	"golang.org/x/sys/unix"
 	"golang.zx2c4.com/wireguard/conn"
+
+	"nexd/internal/logkey"
 )
 
 const (
-	maxSegments = 64             // of one message, as the kernel has it
-	maxJoined   = 65535 - 20 - 8 // bytes in a message, without the headers of IPv4 and UDP
+	maxSegments = 64 // of one message, as the kernel has it
+
+	// maxJoined are the bytes in a message. Most devices cut what has less than
+	// 65536 bytes with all headers (gso_max_size): Ethernet's, perhaps those of a
+	// tunnel, IPv6's, UDP's. Above it the kernel cuts in software, and the other
+	// side gets single datagrams.
+	maxJoined = 65_400
+
+	fitsAll = 1280 - 40 - 8 // bytes in a datagram for which no path is too small (RFC 8200 section 5)
 )
 
 // outbox is what one send needs.
@@ -25,6 +34,7 @@ type outbox struct {
 	first [batchSize]int // the index of each message's first packet
 	name  unix.RawSockaddrInet6
 
+	send     func(fd uintptr, first *unix.Mmsghdr, n int) (int, syscall.Errno)
 	call     func(fd uintptr) bool // made once
 	next, to int                   // messages still to be sent
 	errno    syscall.Errno
@@ -46,10 +56,10 @@ var outboxes = sync.Pool{New: func() any {
 // some sends until the socket is full; it is for a RawConn.
 func (o *outbox) some(fd uintptr) bool {
 	for o.next < o.to {
-		n, _, errno := unix.RawSyscall6(unix.SYS_SENDMMSG, fd, uintptr(unsafe.Pointer(&o.hdrs[o.next])), uintptr(o.to-o.next), unix.MSG_DONTWAIT, 0, 0)
+		n, errno := o.send(fd, &o.hdrs[o.next], o.to-o.next)
 		switch errno {
 		case 0:
-			o.next += int(n)
+			o.next += n
 		case unix.EINTR:
 		case unix.EAGAIN:
 			return false
@@ -62,11 +72,16 @@ func (o *outbox) some(fd uintptr) bool {
 }
 
 // send joins packets of one size, of which the last may be shorter, and sends
-// as few messages in as few calls as can be. When the device below cannot cut
-// (EIO) the packets that have not left go one by one, and so do all later ones.
+// as few messages in as few calls as can be. What the system refuses is not
+// tried again: when it cannot cut, the packets that have not left go one by
+// one, and when it has no batches, with a call for each.
 func (b *batched) send(bufs [][]byte, to netip.AddrPort) error {
+	if b.slowOut.Load() {
+		return b.slow.send(bufs, to)
+	}
 	o := outboxes.Get().(*outbox)
 	defer o.release()
+	o.send = b.kernel.send
 	namelen := o.address(to, b.v6)
 	gaveUp := false
 	var err error
@@ -75,7 +90,14 @@ func (b *batched) send(bufs [][]byte, to netip.AddrPort) error {
 		var now bool
 		now, err = b.sendBatch(o, bufs[:n], namelen)
 		gaveUp = gaveUp || now
+		if err != nil && unknown(o.errno) && o.hdrs[o.next].Hdr.Control == nil && !b.hasSent.Load() {
+			err = b.sendSlowly(bufs[o.first[o.next]:], to, err)
+			break
+		}
 		bufs = bufs[n:]
+	}
+	if err == nil && !b.hasSent.Load() {
+		b.hasSent.Store(true)
 	}
 	if gaveUp {
 		return conn.ErrUDPGSODisabled{RetryErr: closedAs(err)}
@@ -84,16 +106,46 @@ func (b *batched) send(bufs [][]byte, to netip.AddrPort) error {
 }
 
 // sendBatch sends up to batchSize packets. gaveUp says that it found out that
-// messages are not cut.
+// messages are not cut. Of an error, o.next is the message and o.errno the cause.
 func (b *batched) sendBatch(o *outbox, bufs [][]byte, namelen uint32) (gaveUp bool, err error) {
 	o.fill(bufs, namelen, b.cuts.Load())
 	err = o.write(b.raw)
-	if o.errno != unix.EIO || o.hdrs[o.next].Hdr.Control == nil {
+	if o.errno == 0 || o.hdrs[o.next].Hdr.Control == nil {
+		if err == nil && o.to < len(bufs) && !b.hasCut.Load() {
+			b.hasCut.Store(true)
+		}
+		return false, err
+	}
+	switch why := o.errno; {
+	case why == unix.EIO: // the device below cannot
+	case unknown(why) && !b.hasCut.Load() && (why != unix.EINVAL || o.segment() <= fitsAll): // the system does not
+	default: // among them EMSGSIZE and EINVAL: the packets are longer than this path's MTU
 		return false, err
 	}
 	b.cuts.Store(false)
-	o.fill(bufs[o.first[o.next]:], namelen, false)
-	return true, o.write(b.raw)
+	left := o.first[o.next]
+	o.fill(bufs[left:], namelen, false)
+	err = o.write(b.raw)
+	for i := range o.first[:o.to] {
+		o.first[i] += left
+	}
+	return true, err
+}
+
+// segment is the size of the first packet in the message that was refused.
+func (o *outbox) segment() int { return int(o.iovs[o.first[o.next]].Len) }
+
+// sendSlowly sends with a call for each packet, since the system has not taken
+// a batch yet. If it takes these, so it is for good: it is not a firewall that
+// refused. Else the error is theirs.
+func (b *batched) sendSlowly(bufs [][]byte, to netip.AddrPort, why error) error {
+	if err := b.slow.send(bufs, to); err != nil {
+		return err
+	}
+	if !b.slowOut.Swap(true) {
+		b.log.Info("udp packets are sent one by one: the system refuses batches", logkey.Err, why)
+	}
+	return nil
 }
 
 // address puts down where the messages go. A zone is left out.

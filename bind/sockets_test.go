@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"errors"
+	"log/slog"
 	"net"
 	"net/netip"
 	"os"
@@ -25,7 +26,7 @@ func bothCarriers(t *testing.T, test func(t *testing.T, open func() *sockets)) {
 	t.Run("plain", func(t *testing.T) {
 		test(t, func() *sockets {
 			s := newSockets().(*sockets)
-			s.carrier = func(c *net.UDPConn, _ bool) carrier {
+			s.carrier = func(c *net.UDPConn, _ bool, _ *slog.Logger) carrier {
 				_ = c.SetReadBuffer(extraBuffer)
 				return &plain{conn: c}
 			}
