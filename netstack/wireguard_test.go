@@ -4,7 +4,10 @@ import (
 	"fmt"
 	"net/netip"
 	"sync"
+	"sync/atomic"
+	"syscall"
 	"testing"
+	"time"
 
 	"golang.zx2c4.com/wireguard/conn/bindtest"
 	"golang.zx2c4.com/wireguard/device"
@@ -55,35 +58,60 @@ func TestOverWireGuard(t *testing.T) {
 	}
 }
 
-// benchmarkStream is bytes per second of one stream.
-func benchmarkStream(b *testing.B, from, to *netstack.Stack) {
-	client, server := connect(b, from, to, netstacktest.B4)
+// benchmarkStreams is bytes per second, and CPU seconds of the process per
+// gigabyte, of so many streams together.
+func benchmarkStreams(b *testing.B, from, to *netstack.Stack, streams int) {
 	buf := make([]byte, 128<<10)
 	b.SetBytes(int64(len(buf)))
 	var wait sync.WaitGroup
-	wait.Go(func() { drain(server) })
-	b.ResetTimer()
-	for b.Loop() {
-		if _, err := client.Write(buf); err != nil {
-			b.Fatal(err)
-		}
+	clients := make([]*netstack.Conn, streams)
+	for i := range clients {
+		client, server := connect(b, from, to, netstacktest.B4)
+		clients[i] = client
+		wait.Go(func() { drain(server) })
 	}
-	client.CloseWrite()
+	var next atomic.Int64
+	before := cpuTime(b)
+	b.ResetTimer()
+	total := int64(b.N)
+	for _, client := range clients {
+		wait.Go(func() {
+			for next.Add(1) <= total {
+				if _, err := client.Write(buf); err != nil {
+					b.Error(err)
+					return
+				}
+			}
+			client.CloseWrite()
+		})
+	}
 	wait.Wait()
+	b.ReportMetric((cpuTime(b)-before).Seconds()/(float64(total)*float64(len(buf))/1e9), "CPU-s/GB")
+}
+
+// cpuTime is what the process has used.
+func cpuTime(b *testing.B) time.Duration {
+	var usage syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &usage); err != nil {
+		b.Fatal(err)
+	}
+	return time.Duration(usage.Utime.Nano() + usage.Stime.Nano())
 }
 
 func BenchmarkStream(b *testing.B) {
 	for _, mtu := range []int{1280, 1420, 8920} {
-		b.Run(fmt.Sprint("MTU ", mtu), func(b *testing.B) {
-			x, y := netstacktest.PairWith(b, netstacktest.Options{MTU: mtu})
-			benchmarkStream(b, x, y)
-		})
+		for _, streams := range []int{1, 8} {
+			b.Run(fmt.Sprint("MTU ", mtu, ", streams ", streams), func(b *testing.B) {
+				x, y := netstacktest.PairWith(b, netstacktest.Options{MTU: mtu})
+				benchmarkStreams(b, x, y, streams)
+			})
+		}
 	}
 }
 
 func BenchmarkStreamOverWireGuard(b *testing.B) {
 	x, y := overWireGuard(b, 0)
-	benchmarkStream(b, x, y)
+	benchmarkStreams(b, x, y, 1)
 }
 
 func BenchmarkDatagrams(b *testing.B) {
