@@ -14,7 +14,7 @@ import (
 // nor a buffer; other pairs are given to Copy. Today that is so on Linux only. A
 // Mover starts nothing before it is used, and is made with NewMover.
 type Mover struct {
-	// QuietTime, one second, is after how long, and at most twice that, a pair where nothing
+	// QuietTime, half a second, is after how long, and at most twice that, a pair where nothing
 	// moves gives its goroutine back; to wake it again costs some microseconds
 	// more. It is set before the first Move.
 	QuietTime time.Duration
@@ -28,7 +28,7 @@ type Mover struct {
 }
 
 // NewMover makes a Mover.
-func NewMover() *Mover { return &Mover{QuietTime: time.Second} }
+func NewMover() *Mover { return &Mover{QuietTime: 500 * time.Millisecond} }
 
 // Move copies both ways between a and b as Copy does. It uses the caller's
 // goroutine and returns when that is not needed any more: at the end, or before,
