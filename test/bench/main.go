@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -11,6 +12,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"runtime"
+	"slices"
 	"syscall"
 	"time"
 )
@@ -81,7 +83,7 @@ func parseFlags(args []string) (*options, error) {
 	only := flags.String("only", "", "run the tests whose name matches this `pattern`")
 	systems := flags.String("systems", "", "run the systems whose name matches this `pattern`; ratios need the stock netstack")
 	flags.StringVar(&o.json, "json", "", "write every figure to this `file`")
-	flags.StringVar(&o.markdown, "markdown", "", "write the tables to this `file`, too")
+	flags.StringVar(&o.markdown, "markdown", "", "write the tables to this `file`, too: between its marks, if it has them (docs/performance.md)")
 	old := flags.String("old", "", "what to compare with: a `file` that -json wrote, or another nexd, which then runs beside")
 	flags.BoolVar(&o.quick, "quick", false, "one short round of a few tests, to see that everything works")
 	if err := flags.Parse(args); err != nil {
@@ -174,10 +176,23 @@ func (r *runner) write() error {
 	if r.options.markdown == "" {
 		return nil
 	}
-	f, err := os.Create(r.options.markdown)
-	if err != nil {
+	var tables bytes.Buffer
+	r.report.markdown(&tables)
+	page, err := os.ReadFile(r.options.markdown)
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
 		return err
 	}
-	r.report.markdown(f)
-	return f.Close()
+	return os.WriteFile(r.options.markdown, insert(page, tables.Bytes()), 0o644)
+}
+
+// insert puts tables between the two marks of a page, or in place of a page
+// that has none.
+func insert(page, tables []byte) []byte {
+	const begin, end = "<!-- bench: from here -->\n", "<!-- bench: to here -->\n"
+	before, rest, ok := bytes.Cut(page, []byte(begin))
+	_, after, ok2 := bytes.Cut(rest, []byte(end))
+	if !ok || !ok2 {
+		return tables
+	}
+	return slices.Concat(before, []byte(begin+"\n"), tables, []byte("\n"+end), after)
 }

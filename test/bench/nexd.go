@@ -14,7 +14,7 @@ import (
 // nexdOptions say which nexd system.
 type nexdOptions struct {
 	path string // direct, udp or tls: the latter two through the service's relay
-	mtu  int    // 0: its own choice
+	mtu  int    // 0: what it finds the path to carry
 	old  bool
 }
 
@@ -107,7 +107,7 @@ func startNexd(e *env, s *system, o nexdOptions) error {
 	if _, err := s.proxy(v, nexd, s.at, "egress", args[1]...); err != nil {
 		return err
 	}
-	s.path = func() error { return s.takes(o.path, v.socket("egress"), "ingress") }
+	s.path = func() error { return s.takes(o, v.socket("egress"), "ingress") }
 	return nil
 }
 
@@ -126,38 +126,47 @@ func (s *system) block(path string, ports [2]string) error {
 		"add rule inet bench in "+strings.ReplaceAll(drop, "; ", "; add rule inet bench in "))
 }
 
-// takes asks a daemon whether its packets to a peer take a path.
-func (s *system) takes(want, socket, peer string) error {
+// takes asks a daemon whether its packets to a peer take the way they are to.
+func (s *system) takes(o nexdOptions, socket, peer string) error {
 	out, err := s.at.command(s.env.nexctl, "--unix-socket", socket, "nexd", "status", "--output", "json").Output()
 	if err != nil {
 		return fmt.Errorf("ask nexd for its path: %w", err)
 	}
-	got, err := parsePath(out, peer)
-	if err == nil && got != want {
-		err = fmt.Errorf("its packets go by %s, not by %s", got, want)
+	path, size, err := parsePath(out, peer)
+	switch {
+	case err != nil:
+		return err
+	case path != o.path:
+		return fmt.Errorf("its packets go by %s, not by %s", path, o.path)
+	case o.mtu == 0 && size < raised:
+		return fmt.Errorf("its packets are of %d bytes, and could be of %d", size, raised)
 	}
-	return err
+	return nil
 }
 
+// raised is the MTU that nexd finds on a loopback.
+const raised = 8920
+
 // parsePath reads the path to a peer from a status document: direct, udp or tls
-// for a relay by these, or none.
-func parsePath(status []byte, peer string) (string, error) {
+// for a relay by these, or none; and the MTU to it, 0 when nothing says.
+func parsePath(status []byte, peer string) (path string, size int, err error) {
 	var st struct {
 		Peers []struct {
 			Name string `json:"name"`
+			MTU  int    `json:"mtu"`
 			Path struct{ Kind, Transport string }
 		} `json:"peers"`
 	}
 	if err := json.Unmarshal(status, &st); err != nil {
-		return "", fmt.Errorf("read the status: %w", err)
+		return "", 0, fmt.Errorf("read the status: %w", err)
 	}
 	for _, p := range st.Peers {
 		if p.Name == peer && p.Path.Kind == "relay" {
-			return p.Path.Transport, nil
+			return p.Path.Transport, p.MTU, nil
 		}
 		if p.Name == peer {
-			return p.Path.Kind, nil
+			return p.Path.Kind, p.MTU, nil
 		}
 	}
-	return "", fmt.Errorf("it knows no %s", peer)
+	return "", 0, fmt.Errorf("it knows no %s", peer)
 }

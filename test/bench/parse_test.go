@@ -3,6 +3,7 @@ package main
 import (
 	"crypto/ecdh"
 	"encoding/hex"
+	"strings"
 	"testing"
 )
 
@@ -31,28 +32,19 @@ func TestParseProc(t *testing.T) {
 
 func TestParsePath(t *testing.T) {
 	const status = `{"peers":[{"name":"other","path":{"kind":"none"}},
-		{"name":"ingress","path":{"kind":"%","transport":"tls"}}]}`
+		{"name":"ingress","mtu":1420,"path":{"kind":"%","transport":"tls"}}]}`
 	for kind, want := range map[string]string{"direct": "direct", "relay": "tls", "none": "none"} {
-		got, err := parsePath([]byte(replaceOnce(status, kind)), "ingress")
-		if err != nil || got != want {
-			t.Errorf("%s: %q, %v", kind, got, err)
+		got, size, err := parsePath([]byte(strings.Replace(status, "%", kind, 1)), "ingress")
+		if err != nil || got != want || size != 1420 {
+			t.Errorf("%s: %q, %d, %v", kind, got, size, err)
 		}
 	}
-	if _, err := parsePath([]byte(status), "nobody"); err == nil {
+	if _, _, err := parsePath([]byte(status), "nobody"); err == nil {
 		t.Error("a peer that is not there has a path")
 	}
-	if _, err := parsePath([]byte("not ready"), "ingress"); err == nil {
+	if _, _, err := parsePath([]byte("not ready"), "ingress"); err == nil {
 		t.Error("words have a path")
 	}
-}
-
-func replaceOnce(s, with string) string {
-	for i := range s {
-		if s[i] == '%' {
-			return s[:i] + with + s[i+1:]
-		}
-	}
-	return s
 }
 
 // The vector of docs/protocol.md.

@@ -68,14 +68,19 @@ func (p *proc) words() string {
 	return strings.TrimSpace(string(text))
 }
 
+// stop ends a process as its operator would; kill at once.
 func (p *proc) stop() {
 	p.cmd.Process.Signal(syscall.SIGTERM)
 	select {
 	case <-p.done:
-	case <-time.After(3 * time.Second):
-		p.cmd.Process.Kill()
-		<-p.done
+	case <-time.After(15 * time.Second):
 	}
+	p.kill()
+}
+
+func (p *proc) kill() {
+	p.cmd.Process.Kill()
+	<-p.done
 	p.log.Close()
 }
 

@@ -99,27 +99,42 @@ func (s spread) ratio() string {
 var pairs = []struct{ of, base string }{
 	{nexdName, oldName},
 	{nexdName, kernelName},
-	{"nexd mtu 8920", nexdName},
+	{raisedName, nexdName},
 	{"nexd udp relay", nexdName},
 	{"nexd tls relay", nexdName},
 }
 
-// pairs writes what systems have to each other; the last column is the verdict
-// on the first of the two.
+// pairs writes what systems are to one another within each round. What nexd is
+// to an older one has a verdict.
 func (f *file) pairs(w io.Writer) {
-	begun := false
-	for _, p := range pairs {
-		for _, t := range tests {
-			for _, m := range t.metrics {
-				r := against(f.series(t.name, p.of, m.key), f.series(t.name, p.base, m.key), m.diff)
-				if r.n == 0 || m.diff {
-					continue
+	all := slices.DeleteFunc(slices.Clone(pairs), func(p struct{ of, base string }) bool {
+		names := f.systems(func(string) bool { return true })
+		return !slices.Contains(names, p.of) || !slices.Contains(names, p.base)
+	})
+	if len(all) == 0 {
+		return
+	}
+	fmt.Fprint(w, "\n### One to another, in the same round\n\n| test | |")
+	for _, p := range all {
+		fmt.Fprintf(w, " %s / %s |", p.of, p.base)
+	}
+	fmt.Fprintf(w, "\n|---|---|%s\n", strings.Repeat("---|", len(all)))
+	for _, t := range tests {
+		for _, m := range t.metrics {
+			line, any := "", false
+			for _, p := range all {
+				r := against(f.series(t.name, p.of, m.key), f.series(t.name, p.base, m.key), false)
+				cell := ""
+				if r.n > 0 && !m.diff {
+					cell, any = r.ratio(), true
+					if p.base == oldName {
+						cell += ", " + m.judge(spread{r.n, 1, 1, 1}, r)
+					}
 				}
-				if !begun {
-					fmt.Fprintf(w, "\n### One to another\n\n| | test | | ratio in the same round | |\n|---|---|---|---|---|\n")
-					begun = true
-				}
-				fmt.Fprintf(w, "| %s / %s | %s | %s | %s | %s |\n", p.of, p.base, t.name, m.unit, r.ratio(), m.judge(spread{r.n, 1, 1, 1}, r))
+				line += " " + cell + " |"
+			}
+			if any {
+				fmt.Fprintf(w, "| %s | %s |%s\n", t.name, m.unit, line)
 			}
 		}
 	}

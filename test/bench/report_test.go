@@ -72,6 +72,17 @@ func TestMarkdown(t *testing.T) {
 	}
 }
 
+func TestTablesGoBetweenTheMarks(t *testing.T) {
+	const page = "# Page\n<!-- bench: from here -->\nold\n<!-- bench: to here -->\nend\n"
+	once := string(insert([]byte(page), []byte("new\n")))
+	if once != "# Page\n<!-- bench: from here -->\n\nnew\n\n<!-- bench: to here -->\nend\n" || string(insert([]byte(once), []byte("new\n"))) != once {
+		t.Errorf("%q", once)
+	}
+	if got := string(insert([]byte("no marks"), []byte("new\n"))); got != "new\n" {
+		t.Errorf("%q", got)
+	}
+}
+
 func TestATestThatAlwaysFailed(t *testing.T) {
 	var out strings.Builder
 	run([]float64{10}, []float64{0}).markdown(&out)

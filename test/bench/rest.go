@@ -160,7 +160,7 @@ func stockCost(e *env, peers, listeners int) (float64, error) {
 	if err != nil {
 		return 0, err
 	}
-	defer p.stop()
+	defer p.kill()
 	time.Sleep(2 * rest)
 	return p.rss()
 }
@@ -289,7 +289,7 @@ func (s *system) cost(v *service, name string, args ...string) (float64, error) 
 	if err != nil {
 		return 0, err
 	}
-	defer p.stop()
+	defer p.kill()
 	if err := s.ready(v, name); err != nil {
 		return 0, err
 	}

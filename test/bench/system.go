@@ -28,6 +28,7 @@ const (
 	kernelName = "kernel TUN"
 	nexdName   = "nexd"
 	oldName    = "old nexd"
+	raisedName = "nexd raised"
 	bbrName    = "kernel TUN, BBR"
 )
 
@@ -45,11 +46,11 @@ var kinds = []kind{
 	{name: plainName, what: "two chained TCP proxies in Go, no tunnel: the ceiling", start: startPlain},
 	{name: stockName, what: "the same job on wireguard-go's own netstack, MTU 1420: the yardstick", start: startStock},
 	{name: kernelName, what: "wireguard-go on kernel TUN devices in two namespaces, no proxies; TCP is the kernel's, CUBIC", apart: true, isolated: true, start: startKernel},
-	{name: nexdName, what: "two `nexd proxy`, direct", start: nexdOf(nexdOptions{path: "direct"})},
-	{name: oldName, what: "the nexd it is compared with, direct", old: true, start: nexdOf(nexdOptions{path: "direct", old: true})},
-	{name: "nexd mtu 8920", what: "the same with `--mtu 8920` at both", start: nexdOf(nexdOptions{path: "direct", mtu: 8920})},
-	{name: "nexd udp relay", what: "direct packets are dropped, the service's relay carries them by UDP", isolated: true, start: nexdOf(nexdOptions{path: "udp"})},
-	{name: "nexd tls relay", what: "all UDP is dropped, the service's relay carries packets by TLS", isolated: true, start: nexdOf(nexdOptions{path: "tls"})},
+	{name: nexdName, what: "two `nexd proxy`, direct, MTU 1420 (`--mtu`) as the stock netstack", start: nexdOf(nexdOptions{path: "direct", mtu: mtu})},
+	{name: oldName, what: "the nexd it is compared with, in the same way", old: true, start: nexdOf(nexdOptions{path: "direct", mtu: mtu, old: true})},
+	{name: raisedName, what: "the same without `--mtu`: it finds that this path carries 8,920 bytes", start: nexdOf(nexdOptions{path: "direct"})},
+	{name: "nexd udp relay", what: "MTU 1420; direct packets are dropped, the service's relay carries them by UDP", isolated: true, start: nexdOf(nexdOptions{path: "udp", mtu: mtu})},
+	{name: "nexd tls relay", what: "MTU 1420; all UDP is dropped, the service's relay carries packets by TLS", isolated: true, start: nexdOf(nexdOptions{path: "tls", mtu: mtu})},
 }
 
 // lossyKinds are the systems over a cable with delay and losses.
@@ -57,8 +58,8 @@ var lossyKinds = []kind{
 	{name: stockName, apart: true, isolated: true, start: startStock},
 	{name: kernelName, apart: true, isolated: true, start: startKernel},
 	{name: bbrName, apart: true, isolated: true, tcp: "bbr", start: startKernel},
-	{name: nexdName, apart: true, isolated: true, start: nexdOf(nexdOptions{path: "direct"})},
-	{name: oldName, apart: true, isolated: true, old: true, start: nexdOf(nexdOptions{path: "direct", old: true})},
+	{name: nexdName, apart: true, isolated: true, start: nexdOf(nexdOptions{path: "direct", mtu: mtu})},
+	{name: oldName, apart: true, isolated: true, old: true, start: nexdOf(nexdOptions{path: "direct", mtu: mtu, old: true})},
 }
 
 // system is one way from a client to a server: processes, of which some count.
@@ -291,7 +292,7 @@ func (s *system) settle() {
 
 func (s *system) stop() {
 	for i := len(s.procs) - 1; i >= 0; i-- {
-		s.procs[i].stop()
+		s.procs[i].kill()
 	}
 }
 
