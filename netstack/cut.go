@@ -114,6 +114,8 @@ type part struct {
 	n     int    // pieces
 	id    uint32 // of the fragments
 	mtu   int    // to the destination of a SYN; 0: no SYN
+
+	ip, transport []byte // gVisor's headers, set by start
 }
 
 // put writes the piece at from to dst, which is as long as shape.size says.
@@ -123,8 +125,8 @@ func (p *part) put(w *walker, dst []byte, from int) {
 	case segments:
 		p.putSegment(w, dst, from)
 	case whole:
-		w.copy(dst[:p.ipHeader()])
-		putDatagram(w, dst, p.ipHeader())
+		w.copy(dst[:len(p.ip)])
+		putDatagram(w, dst, len(p.ip))
 	case fragments:
 		p.putFragment(w, dst, from)
 	default:
@@ -132,25 +134,23 @@ func (p *part) put(w *walker, dst []byte, from int) {
 	}
 }
 
-// start is the walker for the pieces of the part.
+// start prepares the part; the walker is for its pieces.
 func (p *part) start() walker {
+	p.ip, p.transport = p.pkt.NetworkHeader().Slice(), p.pkt.TransportHeader().Slice()
 	switch p.shape.cutting {
 	case segments:
 		return walk(p.pkt, p.shape.header+p.from)
 	case fragments:
-		return walk(p.pkt, p.ipHeader()+p.from)
+		return walk(p.pkt, len(p.ip)+p.from)
 	}
 	return walk(p.pkt, 0)
 }
 
-func (p *part) ipHeader() int { return len(p.pkt.NetworkHeader().Slice()) }
-
 // putSegment makes one TCP segment of a larger one: what Linux does in
 // tcp_gso_segment. What is the same for all pieces is in gVisor's headers.
 func (p *part) putSegment(w *walker, dst []byte, from int) {
-	ip := p.pkt.NetworkHeader().Slice()
-	n := copy(dst, ip)
-	copy(dst[n:], p.pkt.TransportHeader().Slice())
+	n := copy(dst, p.ip)
+	copy(dst[n:], p.transport)
 	size := len(dst) - n
 	putLengths(dst[:n], size, from/p.shape.piece)
 

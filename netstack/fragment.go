@@ -20,10 +20,9 @@ func fragmentShape(ip []byte, size, mtu int) shape {
 // putFragment writes the fragment with the payload from a place on. The first
 // one has the transport's header, and its checksum over the whole.
 func (p *part) putFragment(w *walker, dst []byte, from int) {
-	ip := p.pkt.NetworkHeader().Slice()
-	n := copy(dst, ip)
+	n := copy(dst, p.ip)
 	more := from+len(dst)-p.shape.header < p.shape.payload
-	if ip[0]>>4 == 6 {
+	if p.ip[0]>>4 == 6 {
 		putIPv6Fragment(dst, n, from, more, p.id)
 	} else {
 		putIPv4Fragment(dst, n, from, more, uint16(p.id))
@@ -32,7 +31,7 @@ func (p *part) putFragment(w *walker, dst []byte, from int) {
 	if from == 0 && p.pkt.TransportProtocolNumber == header.UDPProtocolNumber {
 		udp := header.UDP(dst[p.shape.header:])
 		udp.SetChecksum(0)
-		sum := pseudoSum(ip, header.UDPProtocolNumber, p.shape.payload)
+		sum := pseudoSum(p.ip, header.UDPProtocolNumber, p.shape.payload)
 		sum = addBytes(sum, udp[:header.UDPMinimumSize])
 		all := walk(p.pkt, n+header.UDPMinimumSize)
 		putUDPChecksum(udp, all.sum(p.shape.payload-header.UDPMinimumSize, sum))

@@ -2,6 +2,7 @@ package netstack_test
 
 import (
 	"fmt"
+	"io"
 	"net/netip"
 	"sync"
 	"sync/atomic"
@@ -68,7 +69,7 @@ func benchmarkStreams(b *testing.B, from, to *netstack.Stack, streams int) {
 	for i := range clients {
 		client, server := connect(b, from, to, netstacktest.B4)
 		clients[i] = client
-		wait.Go(func() { drain(server) })
+		wait.Go(func() { io.Copy(io.Discard, struct{ io.Reader }{server}) })
 	}
 	var next atomic.Int64
 	before := cpuTime(b)
@@ -120,6 +121,8 @@ func BenchmarkDatagrams(b *testing.B) {
 	c := dialUDP(b, x, at)
 	buf := make([]byte, 1200)
 	b.SetBytes(int64(len(buf)))
+	before := cpuTime(b)
+	defer func() { b.ReportMetric(float64((cpuTime(b)-before).Nanoseconds())/float64(b.N), "CPU-ns/op") }()
 	for b.Loop() {
 		if _, err := c.Write(buf); err != nil {
 			b.Fatal(err)
@@ -128,6 +131,27 @@ func BenchmarkDatagrams(b *testing.B) {
 			b.Fatal(err)
 		}
 	}
+}
+
+// BenchmarkPingPong is one byte there and one back on a connection.
+func BenchmarkPingPong(b *testing.B) {
+	x, y := netstacktest.Pair(b)
+	client, server := connect(b, x, y, netstacktest.B4)
+	var wait sync.WaitGroup
+	wait.Go(func() { io.Copy(struct{ io.Writer }{server}, struct{ io.Reader }{server}) })
+	buf := make([]byte, 1)
+	before := cpuTime(b)
+	defer func() { b.ReportMetric(float64((cpuTime(b)-before).Nanoseconds())/float64(b.N), "CPU-ns/op") }()
+	for b.Loop() {
+		if _, err := client.Write(buf); err != nil {
+			b.Fatal(err)
+		}
+		if _, err := client.Read(buf); err != nil {
+			b.Fatal(err)
+		}
+	}
+	client.CloseWrite()
+	wait.Wait()
 }
 
 func BenchmarkDial(b *testing.B) {
@@ -143,6 +167,8 @@ func BenchmarkDial(b *testing.B) {
 			c.Close()
 		}
 	})
+	before := cpuTime(b)
+	defer func() { b.ReportMetric(float64((cpuTime(b)-before).Nanoseconds())/float64(b.N), "CPU-ns/op") }()
 	for b.Loop() {
 		c, err := x.DialTCP(b.Context(), at)
 		if err != nil {
