@@ -279,6 +279,32 @@ func TestForgottenMember(t *testing.T) {
 	})
 }
 
+// TestMemberBackAtOnce: a member that left and came back before the agent looked
+// at its mail was forgotten by the socket, so it is told the route anew.
+func TestMemberBackAtOnce(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		a := w.at("203.0.113.1", public)
+		b := w.at("203.0.113.2", public)
+		time.Sleep(time.Second)
+		a.agent.Want(b.pub)
+		a.direct(b, 5*time.Second)
+		members := []Peer{{Key: a.pub}, {Key: b.pub}}
+		a.mu.Lock()
+		delete(a.paths, b.pub) // as the socket does
+		a.mu.Unlock()
+		a.agent.questions <- func() { // while its goroutine does something else
+			a.agent.SetPeers(nil)
+			a.agent.SetPeers(members)
+			a.agent.SetPeers(members)
+		}
+		a.agent.Want(b.pub)
+		time.Sleep(5 * time.Second)
+		if !a.path(b).IsValid() {
+			t.Errorf("no route to a member that came back: %+v", a.agent.Peer(b.pub))
+		}
+	})
+}
+
 // TestManyMembers: the secrets of all members are made in the background, and
 // a wanted one does not wait for them.
 func TestManyMembers(t *testing.T) {

@@ -32,6 +32,7 @@ type inbox struct {
 type mail struct {
 	wants   map[key.Public]struct{}
 	peers   *[]Peer
+	back    map[key.Public]struct{} // were no members for a while since; nil: nobody
 	relays  *[]Relay
 	mapped  *[]netip.AddrPort
 	notices []notice
@@ -167,9 +168,31 @@ func (b *inbox) NetworkChanged() {
 func (b *inbox) SetPeers(peers []Peer) {
 	peers = slices.Clone(peers)
 	b.mu.Lock()
+	if b.mail.peers != nil {
+		b.mail.noteBack(*b.mail.peers, peers)
+	}
 	b.mail.peers = &peers
 	b.mu.Unlock()
 	b.rouse()
+}
+
+// noteBack keeps who is in the list next and not in the one that it replaces
+// before anybody looked at that. Others have forgotten such a member, and its
+// route, when it left: so must we, though it is there again.
+func (m *mail) noteBack(unread, next []Peer) {
+	was := make(map[key.Public]struct{}, len(unread))
+	for _, x := range unread {
+		was[x.Key] = struct{}{}
+	}
+	for _, x := range next {
+		if _, ok := was[x.Key]; ok {
+			continue
+		}
+		if m.back == nil {
+			m.back = make(map[key.Public]struct{})
+		}
+		m.back[x.Key] = struct{}{}
+	}
 }
 
 // SetSTUN replaces the STUN servers, each host:port. It copies servers.
@@ -205,6 +228,11 @@ func (a *Agent) takeMail(resolveAt *time.Time) {
 	now := time.Now()
 	if m.relays != nil {
 		a.replaceRelays(now, *m.relays)
+	}
+	for k := range m.back {
+		if p := a.peers[k]; p != nil {
+			a.forget(p)
+		}
 	}
 	if m.peers != nil {
 		a.replacePeers(*m.peers)
