@@ -33,6 +33,7 @@ type Agent struct {
 	answers   limit // to all peers
 	unhurried limit // checks of bursts, to all peers
 	padded    limit // padded checks, to all peers
+	spared    limit // of those, such as ask after streams that stopped
 	waiting   []waiting
 	net       network
 	stun      stunClient
@@ -102,6 +103,8 @@ const (
 	burstBurst     = 50
 	paddedRate     = 100 // padded checks a second, to all peers
 	paddedBurst    = 100
+	sparedRate     = 8
+	sparedBurst    = 8
 	maxWaiting     = 512 // checks held back by that
 	waitingFor     = 2 * time.Second
 	maxAsked       = 64 // checks of one peer whose answers still count
@@ -129,7 +132,7 @@ func New(c Config) *Agent {
 		config: c, log: c.Log, self: c.Private.Public(),
 		peers: make(map[key.Public]*peer), byHint: make(map[stunwire.Hint]*peer),
 		active: make(map[*peer]struct{}), asked: make(map[stunwire.TxID]ask),
-		answers: newLimit(answersInAll, answersInAll), unhurried: newLimit(burstRate, burstBurst), padded: newLimit(paddedRate, paddedBurst),
+		answers: newLimit(answersInAll, answersInAll), unhurried: newLimit(burstRate, burstBurst), padded: newLimit(paddedRate, paddedBurst), spared: newLimit(sparedRate, sparedBurst),
 		relays: make(map[uint16]Relay), ranking: 1,
 		net: network{only: c.LocalIP.Unmap()}, stun: newSTUNClient(), hard: newProber(c), hints: newHintBook(c.Hints),
 		toDerive: newDeriveQueue(), derived: make(chan derivedSecrets, 64), resolved: make(chan []netip.AddrPort),
@@ -309,6 +312,10 @@ func (a *Agent) act(p *peer, now time.Time, x action) {
 		a.config.Paths.SetRoute(p.key, x.route.path, x.route.spare, x.route.both)
 		a.tellPath(p, now, x)
 	case doPadded:
+		if x.spare && !a.spared.take(now) {
+			p.machine.sizeDropped(x.addr, x.mtu)
+			return
+		}
 		a.sendPadded(p, x.addr, x.mtu, now)
 	case doMTU:
 		a.setMTU(p, now, x)

@@ -58,6 +58,8 @@ type machine struct {
 	wanted    time.Time // last Want, offer, or data sent without a direct path
 	sent      time.Time // last data sent to the peer
 	large     time.Time // last of it in a packet larger than the base
+	pours     int       // looks at it in a row between which large packets were sent
+	stuck     bool      // such a stream stopped, and was not asked after yet
 	received  time.Time // last data received over the path
 	flows     bool      // data came densely when it last came
 	checkedBy time.Time // last verified check of the peer
@@ -116,6 +118,7 @@ type action struct {
 	relay  uint16 // use
 	route  route
 	mtu    int    // padded, mtu
+	spare  bool   // padded: it is sent only if few of these were sent lately
 	reason string // path, mtu: for the log; empty: the path itself is as it was
 }
 

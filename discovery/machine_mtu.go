@@ -5,8 +5,37 @@ import (
 	"time"
 )
 
-// largeFor is how long after a large packet a path counts as carrying such.
-const largeFor = 3 * time.Second
+const (
+	largeFor = 3 * time.Second // after a large packet a path counts as carrying such this long
+	// A stream of large packets that stops may have met a black hole: TCP waits
+	// longer each time it sends one again.
+	pouring    = 3                      // looks in a row that found it flowing
+	stuckFor   = 150 * time.Millisecond // that it stands still then
+	stuckAgain = 250 * time.Millisecond // no sooner after another padded check
+)
+
+// sawLarge notes when a large packet was last sent.
+func (m *machine) sawLarge(last time.Time) {
+	if last.After(m.large) {
+		if m.pours++; last.Sub(m.large) > stuckFor {
+			m.stopped(last)
+		} else if m.pours >= pouring {
+			m.stuck = false
+		}
+	}
+	m.large = last
+}
+
+// stopped notes that a stream of large packets, if there was one, has stopped at
+// now at the latest.
+func (m *machine) stopped(now time.Time) {
+	if m.pours >= pouring && now.Sub(m.large) >= stuckFor {
+		m.stuck = true
+	}
+	if now.Sub(m.large) >= stuckFor {
+		m.pours = 0
+	}
+}
 
 // size looks after the size of the packets to the peer. It is looked for on the
 // path in use, while that is in use and not in doubt; while large packets flow it
@@ -57,6 +86,7 @@ func (m *machine) sizeKind() int {
 
 func (m *machine) advanceSize(now time.Time) {
 	s := m.best.size
+	m.askStuck(now)
 	sizes, small := s.due(now, m.rto())
 	if within(m.lastUse(), now, activeFor) {
 		sizes = append(sizes, s.step(now)...)
@@ -80,6 +110,27 @@ func (m *machine) verify(now time.Time) bool {
 		m.do(action{do: doPadded, addr: m.best.Addr, mtu: size})
 	}
 	return ok
+}
+
+// askStuck asks that when a stream of large packets has just stopped, as far as the
+// budget for it goes: mostly it has come to its end.
+func (m *machine) askStuck(now time.Time) {
+	m.stopped(now)
+	if !m.stuck || now.Sub(m.best.size.sent) < stuckAgain {
+		return
+	}
+	m.stuck = false
+	if size, ok := m.best.size.verify(now); ok {
+		m.do(action{do: doPadded, addr: m.best.Addr, mtu: size, spare: true})
+		m.ping(now) // to overtake it
+	}
+}
+
+// sizeDropped: a padded check that could be spared was not sent.
+func (m *machine) sizeDropped(addr netip.AddrPort, mtu int) {
+	if m.best != nil && m.best.size != nil && m.best.Addr == addr {
+		m.best.size.drop(mtu)
+	}
 }
 
 // verifyDue: large packets flow, and the size was not proved lately.

@@ -159,7 +159,8 @@ func (m *machine) tick(now time.Time, seen Activity) {
 	if gap := seen.Received.Sub(m.received); gap > 0 {
 		m.flows = gap <= dense
 	}
-	m.sent, m.received, m.large = seen.Sent, seen.Received, seen.Large
+	m.sent, m.received = seen.Sent, seen.Received
+	m.sawLarge(seen.Large)
 	if m.best != nil && !seen.Received.After(m.switched) {
 		m.received = time.Time{}
 	}

@@ -468,3 +468,36 @@ func TestSizer(t *testing.T) {
 		}
 	}
 }
+
+// TestStuckStream: a stream of large packets stands still in a black hole, but for
+// one more now and then, while small packets still come: that is asked after at once.
+func TestStuckStream(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		limit := w.carries(9000)
+		a, b := w.at("203.0.113.1", public), w.at("203.0.113.2", public)
+		time.Sleep(2 * time.Second)
+		go converse(a, b, 20*time.Second)
+		bulk(a, b, 5300*time.Millisecond)
+		limit.Store(1400)
+		began := time.Now()
+		for _, after := range []time.Duration{100, 200, 400, 800} { // as TCP does
+			time.Sleep(after * time.Millisecond)
+			pour(a, b, time.Millisecond, time.Millisecond)
+		}
+		a.mu.Lock()
+		told := a.mtus[b.pub]
+		a.mu.Unlock()
+		for _, x := range told {
+			if x.at.After(began) {
+				t.Logf("%d after %s", x.mtu, x.at.Sub(began))
+				if x.at.Sub(began) > 700*time.Millisecond {
+					t.Error("that is late")
+				}
+			}
+		}
+		if got := a.mtu(b); got != 1328 {
+			t.Errorf("packets of up to %d bytes", got)
+		}
+		time.Sleep(20 * time.Second)
+	})
+}

@@ -21,7 +21,7 @@ import (
 // network carries it, in fragments if need be. A search begins with the sizes
 // that paths mostly have, all at once, so that it ends within a round trip on
 // most; then it halves what is left between what passed and what did not. Each
-// size gets three tries. A try is lost only when a check that was sent after it,
+// size gets three tries, one in use five. A try is lost only when a check that was sent after it,
 // and is smaller, was answered: on a path that is silent or slow nothing is
 // concluded. An answer counts however late it comes.
 type sizer struct {
@@ -102,14 +102,15 @@ const (
 
 // Times.
 const (
-	sizeTries  = 3 // MAX_PROBES of RFC 8899
-	lateBy     = 20 * time.Millisecond
-	raiseEvery = 10 * time.Minute // PMTU_RAISE_TIMER
-	raiseKnown = time.Minute      // where only this host stands against it
-	holeFirst  = time.Minute      // after a black hole; doubled with each further one
-	holeLast   = 16 * time.Minute
-	holeForget = time.Hour
-	heldFor    = 200 * time.Millisecond // a check over the budget
+	searchTries = 3 // MAX_PROBES of RFC 8899
+	verifyTries = 5 // of a size in use: one packet in ten may get lost without being taken for too large
+	lateBy      = 20 * time.Millisecond
+	raiseEvery  = 10 * time.Minute // PMTU_RAISE_TIMER
+	raiseKnown  = time.Minute      // where only this host stands against it
+	holeFirst   = time.Minute      // after a black hole; doubled with each further one
+	holeLast    = 16 * time.Minute
+	holeForget  = time.Hour
+	heldFor     = 200 * time.Millisecond // a check over the budget
 )
 
 func newSizer(top int) *sizer { return &sizer{top: max(top, baseMTU), mtu: baseMTU, fresh: true} }
@@ -237,11 +238,19 @@ func (s *sizer) due(now time.Time, rto time.Duration) (sizes []int, small bool) 
 // giveUp ends with the sizes whose last try is lost.
 func (s *sizer) giveUp(now time.Time) {
 	for i := len(s.open) - 1; i >= 0; i-- {
-		if t := &s.open[i]; t.tries == sizeTries && s.lost(t, now) {
+		if t := &s.open[i]; t.tries >= s.tries(t) && s.lost(t, now) {
 			s.fail(now, t.size, false)
 			return // those above it went with it
 		}
 	}
+}
+
+// tries is how often a size is asked for.
+func (s *sizer) tries(t *sizeTry) int {
+	if t.size <= s.mtu {
+		return verifyTries
+	}
+	return searchTries
 }
 
 // overtaken: a check that was sent after the try has been answered.
@@ -300,6 +309,11 @@ func (s *sizer) held(now time.Time, size int) {
 			s.open[i].again = now.Add(heldFor)
 		}
 	}
+}
+
+// drop takes a size as not asked for.
+func (s *sizer) drop(size int) {
+	s.open = slices.DeleteFunc(s.open, func(t sizeTry) bool { return t.size == size })
 }
 
 // cancel takes all that is asked for as not asked: the path is in doubt.

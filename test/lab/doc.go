@@ -11,7 +11,8 @@
 //     in it, and cluster.Over with Adopt run the real binaries there.
 //   - Things happen: [Site.Rebind], [Site.Flush], [Site.Roam], [Site.UDPBlock],
 //     [Site.LinkDown], [Site.Latency], [Site.Rate], [Site.Timeout],
-//     [Site.Collect], [Lab.Block], [Lab.BlockOneWay], [Lab.Move].
+//     [Site.Collect], [Site.MTU], [Site.LANMTU], [Site.Mute], [Lab.Block],
+//     [Lab.BlockOneWay], [Lab.Move].
 //   - [Node.Behaviour] measures mapping, filtering, ports and hairpin;
 //     [Pair] punches holes with plain sockets. The tests hold every kind and
 //     every pair of kinds to what it claims, and [Punchable] to the theory.
