@@ -28,12 +28,13 @@ func TestVectors(t *testing.T) {
 	page.Is("stun.request", AppendRequest(nil, id))
 	page.Is("stun.success", AppendSuccess(nil, id, v4, true))
 	page.Is("stun.check", AppendCheck(nil, Check{ID: id, Hint: hint, Priority: uint32(number("stun.priority")), Epoch: epoch, Seq: seq}, &key))
+	page.Is("stun.padded", AppendPaddedCheck(nil, Check{ID: id, Hint: hint, Priority: uint32(number("stun.priority")), Epoch: epoch, Seq: seq}, 120, &key))
 	page.Is("stun.reply4", AppendCheckReply(nil, id, v4, &key))
 	page.Is("stun.reply6", AppendCheckReply(nil, id, v6, &key))
 	page.Is("stun.stale", AppendCheckStale(nil, id, number("stun.newest"), &key))
 
 	// And they are read as they are written.
-	for _, name := range []string{"stun.check", "stun.reply4", "stun.reply6", "stun.stale"} {
+	for _, name := range []string{"stun.check", "stun.padded", "stun.reply4", "stun.reply6", "stun.stale"} {
 		m, err := Parse(page.Bytes(name))
 		if err != nil || !m.Verify(&key) || m.ID != id {
 			t.Errorf("%s: %+v, %v", name, m, err)
