@@ -11,19 +11,20 @@
 // (package relaypath) and are checked from end to end, too.
 //
 //	       offers (sealed; by a relay, by the service)        checks, STUN (UDP, relays)
-//	HandleOffer, HandleSignal │ Socket.WriteRelay, Signal  HandleSTUN │ Socket.WriteSTUN, WriteRelay
+//	HandleOffer, HandleSignal │ Socket.WriteRelay, Signal  HandleSTUN │ Socket.WriteSTUN, WriteRelay, WriteWhole
 //	                          ▼                                       ▼
 //	SetPeers, SetRelays, Want ──► inbox ──► Agent.Run: the one goroutine that owns all state
 //	                                            │        │         │
 //	                                        machine   stunClient  local addresses
 //	                                     (one a peer)
 //	                                            ▼
-//	                        Paths.SetRoute, UseRelay, Activate, OnChange, OnHints
+//	                        Paths.SetRoute, UseRelay, Activate, OnMTU, OnChange, OnHints
 //
 // Main types, in reading order:
 //
 //   - [Config], [Agent]: the edges and the loop.
 //   - machine: one peer. It does no I/O: (event, now) → actions.
+//   - sizer: how large packets may be on a path, found by checks padded to a size.
 //   - offer: what peers tell each other; its byte table stands at its codec.
 //   - stunClient: server-reflexive addresses and the kind of NAT, without I/O too.
 //   - prober: ports of hard NATs, guessed where both sides allow it.
