@@ -66,7 +66,7 @@ func (f *file) systems(in func(test string) bool) (out []string) {
 		}
 	}
 	order := func(name string) int {
-		return slices.IndexFunc(kinds, func(k kind) bool { return k.name == name })
+		return slices.IndexFunc(append(kinds[:len(kinds):len(kinds)], lossyKinds...), func(k kind) bool { return k.name == name })
 	}
 	slices.SortStableFunc(out, func(a, b string) int { return order(a) - order(b) })
 	return out
