@@ -84,11 +84,18 @@ func (h *hostSide) resolve(ctx context.Context, t rules.Target) ([]netip.Addr, e
 // dialStream resolves a name with the system's resolver each time and races
 // its addresses (RFC 8305), which net.Dialer does.
 func (h *hostSide) dialStream(ctx context.Context, t rules.Target) (net.Conn, error) {
-	network, address := "tcp", t.String()
-	if t.Unix != "" {
-		network, address = "unix", t.Unix
+	var (
+		c   net.Conn
+		err error
+	)
+	switch {
+	case t.Unix != "":
+		c, err = h.dialer.DialContext(ctx, "unix", t.Unix)
+	case t.Addr.IsValid():
+		c, err = h.dialer.DialTCP(ctx, "tcp", netip.AddrPort{}, netip.AddrPortFrom(t.Addr, t.Port))
+	default:
+		c, err = h.dialer.DialContext(ctx, "tcp", t.String())
 	}
-	c, err := h.dialer.DialContext(ctx, network, address)
 	if err != nil {
 		return nil, dialError(t.String(), err)
 	}

@@ -3,6 +3,7 @@ package proxy
 import (
 	"container/list"
 	"context"
+	"fmt"
 	"net/netip"
 	"sync"
 	"sync/atomic"
@@ -45,6 +46,7 @@ type rule struct {
 
 	max, perPeer int
 	dialTimeout  time.Duration
+	noAnswer     error // when that is over
 	idleTimeout  time.Duration
 	dialling     chan struct{} // a token for each attempt that may run
 
@@ -111,6 +113,7 @@ func newRule(e *Engine, r rules.Rule) *rule {
 	if n.dialTimeout == 0 {
 		n.dialTimeout = defaultDial
 	}
+	n.noAnswer = fmt.Errorf("dial %s: no answer within %s", r.Target, n.dialTimeout)
 	return n
 }
 

@@ -44,7 +44,8 @@ func lacks(err error) bool {
 const attemptDelay = 250 * time.Millisecond
 
 // dialFirst dials addresses in order, each a little after the one before or as
-// soon as that one failed, and returns the first connection made.
+// soon as that one failed, and returns the first connection made. The first
+// attempt mostly succeeds before another's time has come, so it needs no goroutine.
 func dialFirst(ctx context.Context, addrs []netip.AddrPort, dial func(context.Context, netip.AddrPort) (net.Conn, error)) (net.Conn, error) {
 	if len(addrs) == 1 {
 		return dial(ctx, addrs[0])
@@ -55,49 +56,40 @@ func dialFirst(ctx context.Context, addrs []netip.AddrPort, dial func(context.Co
 		conn net.Conn
 		err  error
 	}
-	results := make(chan result, len(addrs))
-	next, running := 0, 0
-	launch := func() {
-		addr := addrs[next]
-		next++
-		running++
-		go func() {
-			c, err := dial(ctx, addr)
-			results <- result{c, err}
-		}()
-	}
-	var firstErr error
-	delay := time.NewTimer(attemptDelay)
-	defer delay.Stop()
-	launch()
-	for running > 0 {
-		select {
-		case <-delay.C:
-			if next < len(addrs) {
-				launch()
-				delay.Reset(attemptDelay)
-			}
-		case r := <-results:
-			running--
-			if r.err == nil {
-				cancel()
-				for ; running > 0; running-- {
-					if late := <-results; late.conn != nil {
-						_ = late.conn.Close()
-					}
-				}
-				return r.conn, nil
-			}
-			if firstErr == nil {
-				firstErr = r.err
-			}
-			if next < len(addrs) {
-				launch()
-				delay.Reset(attemptDelay)
-			}
+	others := make(chan result, 1)
+	later := time.AfterFunc(attemptDelay, func() {
+		c, err := dialFirst(ctx, addrs[1:], dial)
+		others <- result{c, err}
+		if err == nil {
+			cancel() // the first one
 		}
+	})
+	conn, err := dial(ctx, addrs[0])
+	if later.Stop() {
+		if err == nil {
+			return conn, nil
+		}
+		if conn, otherErr := dialFirst(ctx, addrs[1:], dial); otherErr == nil {
+			return conn, nil
+		}
+		return nil, err
 	}
-	return nil, firstErr
+	if err == nil {
+		cancel()
+		if late := <-others; late.conn != nil {
+			_ = late.conn.Close()
+		}
+		return conn, nil
+	}
+	select {
+	case r := <-others: // it was there first: its error counts as well as its success
+		return r.conn, r.err
+	default:
+	}
+	if r := <-others; r.err == nil {
+		return r.conn, nil
+	}
+	return nil, err
 }
 
 // interleave orders addresses by family in turn, IPv6 first (RFC 8305 section 4).

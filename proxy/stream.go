@@ -52,7 +52,7 @@ func (g *group) admit(c net.Conn) {
 	for i, r := range order {
 		if why = r.acquire(src.addr); why == "" {
 			g.e.working.Add(1)
-			go g.serve(c, src, order[i:])
+			g.e.mover.Go(func() { g.serve(c, src, order[i:]) })
 			return
 		}
 	}
@@ -107,8 +107,7 @@ func (g *group) serve(c net.Conn, src source, order []*rule) {
 // dial makes one attempt at the rule's destination within its bounds and
 // records how it went.
 func (r *rule) dial(dial func(context.Context) (net.Conn, error)) (net.Conn, error) {
-	noAnswer := fmt.Errorf("dial %s: no answer within %s", r.Target, r.dialTimeout)
-	ctx, cancel := context.WithTimeoutCause(r.ctx, r.dialTimeout, noAnswer)
+	ctx, cancel := context.WithTimeoutCause(r.ctx, r.dialTimeout, r.noAnswer)
 	defer cancel()
 	deadline, _ := ctx.Deadline()
 	select {
@@ -123,7 +122,7 @@ func (r *rule) dial(dial func(context.Context) (net.Conn, error)) (net.Conn, err
 		r.destinationWorks()
 	case err != nil && r.ctx.Err() == nil:
 		if !time.Now().Before(deadline) { // the socket may know before the context does
-			err = noAnswer
+			err = r.noAnswer
 		}
 		r.destinationFailed(err)
 	}

@@ -21,10 +21,10 @@ type Mover struct {
 
 	mu     sync.Mutex // guards closed
 	closed bool
-	// moving counts pairs; serving the goroutines that are shared among them.
-	moving, serving sync.WaitGroup
+	moving sync.WaitGroup // pairs, and what Go was given
 
-	sys moverSys
+	crew crew
+	sys  moverSys
 }
 
 // NewMover makes a Mover.
@@ -62,7 +62,29 @@ func (m *Mover) Close() {
 	m.mu.Unlock()
 	m.moving.Wait()
 	m.end()
-	m.serving.Wait()
+	m.crew.end()
+}
+
+// Go calls f in a goroutine that has served before, if one is free. f may call
+// Move; Close waits for f. After Close it is not called.
+func (m *Mover) Go(f func()) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if !m.closed {
+		m.moving.Add(1)
+		m.crew.do(job{m, f})
+	}
+}
+
+// job is a task that Go was given.
+type job struct {
+	m *Mover
+	f func()
+}
+
+func (j job) run() {
+	defer j.m.moving.Done()
+	j.f()
 }
 
 // pieceStream is a stream of a user-space stack that can be moved without

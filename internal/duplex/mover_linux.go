@@ -8,18 +8,10 @@ import (
 	"time"
 )
 
-// spareWorkers is how many workers wait for work at most; others end when they
-// have none.
-const spareWorkers = 16
-
 // moverSys is the part of a Mover that its pumps share.
 type moverSys struct {
 	pollMu sync.Mutex // guards poller
 	poller *poller    // made when the first pump goes to sleep
-
-	workMu sync.Mutex // guards the fields below
-	idle   []*worker  // the one that was idle for the shortest time last
-	ending bool
 
 	awakeMu sync.Mutex // guards the fields below, and the places of the pumps
 	awake   []*pump
@@ -69,7 +61,7 @@ func (m *Mover) polling() (*poller, error) {
 		return nil, err
 	}
 	m.sys.poller = p
-	m.serving.Go(p.run)
+	go p.run()
 	return p, nil
 }
 
@@ -78,54 +70,14 @@ func (m *Mover) end() {
 	s.pollMu.Lock()
 	if s.poller != nil {
 		s.poller.close()
+		<-s.poller.done
 	}
 	s.pollMu.Unlock()
-	s.workMu.Lock()
-	s.ending = true
-	for _, w := range s.idle {
-		close(w.next)
-	}
-	s.idle = nil
-	s.workMu.Unlock()
 	s.awakeMu.Lock()
 	if s.look != nil {
 		s.look.Stop()
 	}
 	s.awakeMu.Unlock()
-}
-
-// worker is a goroutine that runs flows, one after the other.
-type worker struct{ next chan *flow }
-
-// dispatch gives f to a worker. It may be called with locks of others held.
-func (m *Mover) dispatch(f *flow) {
-	s := &m.sys
-	s.workMu.Lock()
-	if last := len(s.idle) - 1; last >= 0 {
-		w := s.idle[last]
-		s.idle = s.idle[:last]
-		s.workMu.Unlock()
-		w.next <- f // has room: an idle worker has nothing else
-		return
-	}
-	s.workMu.Unlock()
-	m.serving.Go(func() { m.work(f) })
-}
-
-// work runs flows until there is nothing to do and enough workers wait already.
-func (m *Mover) work(f *flow) {
-	s := &m.sys
-	w := &worker{next: make(chan *flow, 1)}
-	for ok := true; ok; f, ok = <-w.next {
-		f.run()
-		s.workMu.Lock()
-		if s.ending || len(s.idle) >= spareWorkers {
-			s.workMu.Unlock()
-			return
-		}
-		s.idle = append(s.idle, w)
-		s.workMu.Unlock()
-	}
 }
 
 // nowhere is the place of a pump that is not among those awake.

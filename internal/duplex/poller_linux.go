@@ -25,6 +25,7 @@ type poller struct {
 	file *os.File
 	raw  syscall.RawConn
 	fd   int
+	done chan struct{} // closed when run has ended
 
 	events [pollBatch]unix.EpollEvent
 	n      int
@@ -49,7 +50,7 @@ func newPoller() (*poller, error) {
 		unix.Close(fd)
 		return nil, fmt.Errorf("make a poller: %w", err)
 	}
-	p := &poller{file: os.NewFile(uintptr(fd), "epoll"), fd: fd}
+	p := &poller{file: os.NewFile(uintptr(fd), "epoll"), fd: fd, done: make(chan struct{})}
 	if p.raw, err = p.file.SyscallConn(); err != nil {
 		p.file.Close()
 		return nil, fmt.Errorf("make a poller: %w", err)
@@ -59,6 +60,7 @@ func newPoller() (*poller, error) {
 
 // run wakes pumps until the poller is closed.
 func (p *poller) run() {
+	defer close(p.done)
 	var ready [pollBatch]*pump
 	for {
 		if err := p.raw.Read(p.wait); err != nil || p.errno != 0 {

@@ -96,7 +96,7 @@ func (f *flow) wake() {
 		switch f.state.Load() {
 		case idle:
 			if f.state.CompareAndSwap(idle, busy) {
-				f.p.m.dispatch(f)
+				f.p.m.crew.do(f)
 				return
 			}
 		case busy:
@@ -233,12 +233,14 @@ func (p *pump) sourceEnded(f *flow, dst closeWriter, err error) bool {
 	if p.settled() != 0 {
 		return true // broken or cut: its close says more than a FIN
 	}
-	// An error means that dst is gone, which the opposite flow finds out.
-	_ = dst.CloseWrite()
 	if p.passed.Add(1) == 2 {
-		p.stop() // the first flow watches its stream: nothing is left to see
+		// The end of the pump says FIN to dst. The first flow watches its stream:
+		// nothing is left to see.
+		p.stop()
 		return true
 	}
+	// An error means that dst is gone, which the opposite flow finds out.
+	_ = dst.CloseWrite()
 	f.watching = true
 	f.wake() // look at once how it is
 	return false
