@@ -148,6 +148,8 @@ func (c *Cluster) Node(name string) *Node {
 		fmt.Sprintf("addr add %s/64 dev eth0 nodad", n.V6),
 		"link set eth0 up",
 	)
+	c.hub.Carrier(port)
+	n.Carrier("eth0")
 	return n
 }
 

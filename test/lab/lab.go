@@ -68,6 +68,8 @@ func New(t netns.T) *Lab {
 		lines = append(lines, fmt.Sprintf("addr add %s/%d dev eth0%s", a, bits, nodad))
 	}
 	l.Pub.IP(append(lines, "route add default via 192.0.2.1", "route add default via 2001:db8:ffff::1")...)
+	l.core.Carrier("pub")
+	l.Pub.Carrier("eth0")
 	stop, err := serveSTUN(l.Pub)
 	if err != nil {
 		t.Fatalf("STUN server: %v", err)

@@ -37,6 +37,8 @@ func (s *Site) attach(n *Node) {
 		fmt.Sprintf("link set %s master br0 up", port),
 	)
 	n.IP("link set eth0 up")
+	s.router.Carrier(port)
+	n.Carrier("eth0")
 	n.site = s
 	s.nodes = append(s.nodes, n)
 	s.address(n)

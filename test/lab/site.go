@@ -174,6 +174,8 @@ func (l *Lab) build(s *Site, nodes int) {
 	}
 	s.up.IP(fmt.Sprintf("link add %s type veth peer name wan0 netns %s", s.upPort, s.router.NS))
 	s.plug()
+	s.up.Carrier(s.upPort)
+	s.router.Carrier("wan0")
 	s.router.NFT(s.natRules(nil) + s.filterRules())
 	for _, h := range hosts[1:] {
 		n := &Node{Host: h}

@@ -6,7 +6,7 @@
 //     by a file lock that the owner is gone.
 //   - [Host] is a namespace: [Host.Command] and [Host.CommandAs] prepare
 //     programs, [Host.Run] runs one, [Host.Start] keeps one running as a
-//     [Proc]; [Host.IP], [Host.NFT] and [Host.Sysctl] set it up.
+//     [Proc]; [Host.IP], [Host.Carrier], [Host.NFT] and [Host.Sysctl] set it up.
 //   - [Inside] runs a function of the test itself in a namespace, to open
 //     sockets there.
 //

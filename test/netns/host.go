@@ -82,6 +82,27 @@ func (h *Host) TryIP(lines ...string) {
 	ipBatch(strings.Join(lines, "\n")+"\n", "-force", "-n", h.NS)
 }
 
+// carrierPatience is much more than the second the kernel may take.
+const carrierPatience = 20 * time.Second
+
+// Carrier waits until links work that are up at both ends. The kernel may find
+// out a second later that they have a carrier, and drops what is sent before.
+func (h *Host) Carrier(links ...string) {
+	h.t.Helper()
+	for _, link := range links {
+		Until(h.t, carrierPatience, h.Name+": carrier of "+link, func() error {
+			out, err := ipBatch("link show dev "+link+"\n", "-br", "-n", h.NS)
+			if err != nil {
+				return fmt.Errorf("%w: %s", err, out)
+			}
+			if words := strings.Fields(string(out)); len(words) < 2 || words[1] != "UP" {
+				return fmt.Errorf("%s", out)
+			}
+			return nil
+		})
+	}
+}
+
 // NFT loads nftables rules into the namespace, all or nothing.
 func (h *Host) NFT(rules string) {
 	h.t.Helper()

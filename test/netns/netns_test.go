@@ -142,6 +142,8 @@ func TestInside(t *testing.T) {
 	a, b := hosts[0], hosts[1]
 	a.IP("link add eth0 type veth peer name eth0 netns "+b.NS, "addr add 192.0.2.1/24 dev eth0", "link set eth0 up")
 	b.IP("addr add 192.0.2.2/24 dev eth0", "link set eth0 up")
+	a.Carrier("eth0")
+	b.Carrier("eth0")
 	ln, err := Inside(b, func() (net.Listener, error) { return net.Listen("tcp", "192.0.2.2:7000") })
 	if err != nil {
 		t.Fatal(err)
