@@ -153,7 +153,7 @@ func decode(t testing.TB, packet []byte) decoded {
 		if !ip.IsValid(len(packet)) || int(ip.PayloadLength()) != len(packet)-header.IPv6MinimumSize {
 			t.Fatalf("IPv6 header %x of %d bytes", packet[:40], len(packet))
 		}
-		d = decoded{ip: packet[:40], segment: packet[40:], protocol: ip.TransportProtocol()}
+		d = decoded{ip: packet[:40], segment: packet[40:], protocol: tcpip.TransportProtocolNumber(ip.NextHeader())}
 		src, dst = ip.SourceAddress(), ip.DestinationAddress()
 	} else {
 		ip := header.IPv4(packet)

@@ -10,7 +10,8 @@
 //   - [Config], [Stack]: the stack, its addresses, its life.
 //   - device (device.go): wireguard-go's tun.Device, read and written in batches.
 //   - link (link.go): gVisor's side of the same device, with the bounded queue
-//     between them (queue.go).
+//     between them (queue.go), which is fair among flows (flows.go).
+//   - [Stack.SetPathMTU] (mtu.go): how large packets may be, by destination.
 //   - [Conn], the listener and [Stack.DialTCP]: streams with half-close and reset (reset.go).
 //   - [PacketConn]: datagrams, with bounded buffers.
 //   - [Stack.Ping]: echo requests.
@@ -25,13 +26,24 @@
 // one of the stack's own addresses is dropped. That the other sources are honest
 // is WireGuard's promise (allowed IPs); the stack relies on it.
 //
+// Large inside, small outside. gVisor works by the packet, whatever its size, so
+// it sends and receives large ones:
+//
+//	write ─► gVisor: up to 58,960 bytes in one segment ─► queue ─► device.Read cuts it (cut.go) ─► WireGuard
+//	read  ◄─ gVisor ◄─ one packet per run of segments ◄─ device.Write joins them (join.go) ◄────── WireGuard
+//
+// A Read returns up to 128 packets that leave in one write of the UDP socket, and
+// a large segment is one such batch. Payload is copied and summed in one pass
+// (checksum.go). Nothing waits for more to come: a batch is what is there.
+//
 // Checksums of received TCP and UDP packets are not verified: every byte has
 // passed WireGuard's authenticated encryption, which no checksum can add to.
 // (Kernel WireGuard marks its packets CHECKSUM_UNNECESSARY for the same reason.)
 // Packets to be sent carry full checksums, as the other end may be any WireGuard.
 //
-// MTU. One for the whole stack now. gVisor's routes carry an MTU of their own, so
-// that one per peer can follow without a change of this package's shape.
+// MTU. gVisor knows none: TCP is cut, and all else is fragmented (fragment.go), to
+// what holds for the destination when the packet is read. The MSS of SYNs is
+// lowered to it on the way out and on the way in.
 //
 // What it is not: it knows no peers, no keys and no policy, and opens no socket
 // of the host. It is the only package that knows gVisor.

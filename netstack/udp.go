@@ -172,6 +172,15 @@ func (c *PacketConn) send(b []byte, to netip.Addr, options tcpip.WriteOptions) (
 		return 0, c.fail("write", syscall.EMSGSIZE)
 	}
 	var source bytes.Reader
+	waited := false
+	defer func() {
+		if waited { // others may wait for the same room
+			select {
+			case c.writable <- struct{}{}:
+			default:
+			}
+		}
+	}()
 	for {
 		expired := c.writeDeadline.wait()
 		select {
@@ -193,9 +202,7 @@ func (c *PacketConn) send(b []byte, to netip.Addr, options tcpip.WriteOptions) (
 		source.Reset(b)
 		_, err := c.endpoint.Write(&source, options)
 		switch err.(type) {
-		case nil:
-			return len(b), nil
-		case *tcpip.ErrNoBufferSpace: // lost on the way, as datagrams may be
+		case nil, *tcpip.ErrNoBufferSpace: // the latter: lost on the way, as datagrams may be
 			return len(b), nil
 		case *tcpip.ErrWouldBlock:
 		default:
@@ -203,10 +210,7 @@ func (c *PacketConn) send(b []byte, to netip.Addr, options tcpip.WriteOptions) (
 		}
 		select {
 		case <-c.writable:
-			select { // others may wait for the same room
-			case c.writable <- struct{}{}:
-			default:
-			}
+			waited = true
 		case <-expired:
 		case <-c.done:
 		}
