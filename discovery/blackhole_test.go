@@ -78,7 +78,7 @@ func TestLossIsNoBlackHole(t *testing.T) {
 		w.net.SetLoss(0.05)
 		bulk(a, b, 10*time.Second)
 		began := time.Now()
-		bulk(a, b, 10*time.Minute)
+		pour(a, b, 40*time.Millisecond, 10*time.Minute)
 		told := a.toldSince(b, began)
 		if len(told) > 4 || a.mtu(b) != 1440 {
 			t.Errorf("in ten minutes: %v", told)
@@ -94,9 +94,9 @@ func TestSlowPathIsNoBlackHole(t *testing.T) {
 		time.Sleep(2 * time.Second)
 		bulk(a, b, 5*time.Second)
 		began := time.Now()
-		w.net.Delay = 700 * time.Millisecond // a queue filled up
+		w.net.SetDelay(700 * time.Millisecond) // a queue filled up
 		bulk(a, b, 30*time.Second)
-		w.net.Delay = 10 * time.Millisecond
+		w.net.SetDelay(10 * time.Millisecond)
 		bulk(a, b, 5*time.Second)
 		for _, mtu := range a.toldSince(b, began) {
 			if mtu < 1440 {

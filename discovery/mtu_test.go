@@ -187,7 +187,7 @@ func TestSizeCostsNothing(t *testing.T) {
 		if n := small.Padded - before.Padded; n > 0 {
 			t.Errorf("%d padded checks with small talk", n)
 		}
-		bulk(a, b, 5*time.Minute)
+		pour(a, b, 40*time.Millisecond, 5*time.Minute)
 		large := a.agent.Stats()
 		t.Logf("checks in five minutes: %d with small packets, %d with large ones, %d of them padded",
 			small.Checks-before.Checks, large.Checks-small.Checks, large.Padded-small.Padded)
@@ -212,7 +212,7 @@ func TestOlderPeer(t *testing.T) {
 		w.net.Filter(func(p simnet.Packet) bool { return !stunwire.Is(p.Data) || len(p.Data) <= stunwire.MaxMessage })
 		a, b := w.at("203.0.113.1", public), w.at("203.0.113.2", public)
 		time.Sleep(2 * time.Second)
-		bulk(a, b, 9*time.Minute)
+		pour(a, b, 40*time.Millisecond, 9*time.Minute)
 		if got := a.agent.Peer(b.pub); got.State != Direct || got.MTU != baseMTU {
 			t.Errorf("%+v", got)
 		}

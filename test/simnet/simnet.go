@@ -33,7 +33,8 @@ type NAT struct {
 type Net struct {
 	mu    sync.Mutex // guards all of Net, its sites and hosts
 	sites map[netip.Addr]*Site
-	// Delay one way between sites; inside a site it is a tenth. Set before use.
+	// Delay one way between sites; inside a site it is a tenth. Set before use;
+	// SetDelay changes it later.
 	Delay time.Duration
 	loss  float64
 	rng   *rand.Rand
@@ -58,6 +59,13 @@ func (n *Net) SetLoss(p float64) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.loss = p
+}
+
+// SetDelay changes Delay for packets that are sent from now on.
+func (n *Net) SetDelay(d time.Duration) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.Delay = d
 }
 
 // Sent returns how many datagrams hosts have sent.
