@@ -1,0 +1,74 @@
+package memlimit
+
+import (
+	"context"
+	"runtime"
+	"runtime/debug"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"go.uber.org/goleak"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+func released() uint64 {
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return m.HeapReleased
+}
+
+// peak uses and drops memory.
+func peak() {
+	var all [][]byte
+	for range 64 {
+		b := make([]byte, mib)
+		for i := 0; i < len(b); i += 4096 {
+			b[i] = 1
+		}
+		all = append(all, b)
+	}
+	runtime.KeepAlive(all)
+}
+
+func TestAPeakIsGivenBack(t *testing.T) {
+	defer debug.SetGCPercent(debug.SetGCPercent(-1)) // only Run collects
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan error)
+		go func() { ended <- Run(ctx) }()
+		synctest.Wait()
+		peak()
+		before := released()
+		time.Sleep(settleEvery + time.Second)
+		if got := look().idle(); got < 64*mib {
+			t.Errorf("%d bytes idle: the process was not quiet yet", got)
+		}
+		time.Sleep(settleEvery)
+		synctest.Wait()
+		if got := int64(released() - before); got < 32*mib {
+			t.Errorf("%d bytes given back", got)
+		}
+		cancel()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+func TestQuietAndIdle(t *testing.T) {
+	now := use{allocated: 100 * mib, objects: 20 * mib, live: 18 * mib, free: mib}
+	if got := now.idle(); got != 3*mib {
+		t.Errorf("idle %d", got)
+	}
+	if (use{objects: 1, live: 5}).idle() != 0 {
+		t.Error("more is live than there is")
+	}
+	if !now.quietSince(use{allocated: 100*mib - 1000}) || now.quietSince(use{allocated: 90 * mib}) {
+		t.Error("quiet")
+	}
+	if got := look(); got.allocated == 0 || got.objects == 0 {
+		t.Errorf("this runtime does not say: %+v", got)
+	}
+}
