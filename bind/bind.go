@@ -67,7 +67,7 @@ type Bind struct {
 	seen    seen
 	ring    *ring
 	extras  extras
-	raw     atomic.Pointer[way] // where WriteUDP last wrote to
+	raw     ways // where WriteUDP writes to
 	whole   whole
 
 	open atomic.Bool

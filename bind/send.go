@@ -203,7 +203,10 @@ func (b *Bind) write(bufs [][]byte, to *conn.StdNetEndpoint) error {
 		return x.write(bufs)
 	}
 	err := b.inner.Send(bufs, to)
-	var noGSO conn.ErrUDPGSODisabled
+	if err == nil {
+		return nil
+	}
+	var noGSO conn.ErrUDPGSODisabled // allocated
 	if errors.As(err, &noGSO) {
 		b.log.Info("udp segmentation offload switched off: the network card refuses it")
 		err = noGSO.RetryErr

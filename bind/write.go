@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"sync/atomic"
 	"syscall"
 
 	"golang.zx2c4.com/wireguard/conn"
@@ -43,11 +44,7 @@ func (b *Bind) WriteUDP(packets [][]byte, to netip.AddrPort) error {
 	if !b.open.Load() {
 		return net.ErrClosed
 	}
-	w := b.raw.Load()
-	if w == nil || w.addr != to {
-		w = newWay(to)
-		b.raw.Store(w)
-	}
+	w := b.raw.to(to)
 	size := b.inner.BatchSize()
 	for len(packets) > 0 {
 		n := min(size, len(packets))
@@ -60,4 +57,19 @@ func (b *Bind) WriteUDP(packets [][]byte, to netip.AddrPort) error {
 		packets = packets[n:]
 	}
 	return nil
+}
+
+// ways holds those to addresses that were written to lately, which are few:
+// the relays'. Addresses that fall on the same place take turns.
+type ways [16]atomic.Pointer[way]
+
+func (all *ways) to(addr netip.AddrPort) *way {
+	ip := addr.Addr().As16()
+	at := &all[(uint16(ip[15])^uint16(ip[14])^addr.Port()^addr.Port()>>8)%uint16(len(all))]
+	w := at.Load()
+	if w == nil || w.addr != addr {
+		w = newWay(addr)
+		at.Store(w)
+	}
+	return w
 }
