@@ -34,7 +34,8 @@ func (s *stream) sized(want int, limit time.Duration) {
 		return nil
 	})
 	if err != nil {
-		s.t.Fatal(err)
+		pause, bytes := s.bulk.Pause()
+		s.t.Fatalf("%v; %d bytes came back, and none for %s", err, bytes, pause.Round(time.Millisecond))
 	}
 	s.t.Logf("%d bytes after %s", want, time.Since(begun).Round(time.Millisecond))
 }
