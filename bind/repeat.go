@@ -24,8 +24,9 @@ const (
 	// ours does not get through.
 	crossFor = 1400 * time.Millisecond
 	// yieldFor is how long after an initiation of the peer one of ours gives
-	// WireGuard time to answer that, yieldWait how much.
-	yieldFor, yieldWait = 250 * time.Millisecond, 50 * time.Millisecond
+	// WireGuard time to answer that, yieldWait how much. On a loaded machine the
+	// initiation may lie in WireGuard's queue for a good part of a second.
+	yieldFor, yieldWait = time.Second, 50 * time.Millisecond
 	// confirmFor is how long the first packets of a session are kept, and
 	// confirmGap how soon after them a response is a repeated one.
 	confirmFor = 2 * time.Second
