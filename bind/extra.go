@@ -17,17 +17,21 @@ import (
 // are worth keeping open.
 const maxExtra = 16
 
-// extraBuffer is the receive buffer of an extra socket in bytes, as far as the
-// system grants it.
-const extraBuffer = 7 << 20
+const (
+	// extraBuffer is the receive buffer of an extra socket in bytes, as far as the
+	// system grants it.
+	extraBuffer = 7 << 20
+	// extraPackets are read at once.
+	extraPackets = 16
+)
 
 // extra is a socket for one remote address.
 type extra struct {
-	conn      *net.UDPConn
-	connected bool
-	remote    netip.AddrPort
-	stop      chan struct{} // closed with conn
-	done      chan struct{} // closed when its reader has ended
+	conn   *net.UDPConn
+	via    carrier
+	remote netip.AddrPort
+	stop   chan struct{} // closed with conn
+	done   chan struct{} // closed when its reader has ended
 }
 
 // extras are the extra sockets of a bind.
@@ -58,8 +62,8 @@ func (b *Bind) AddSocket(c *net.UDPConn, remote netip.AddrPort) error {
 		c.Close()
 		return fmt.Errorf("add a socket for %s: %w", remote, syscall.EDESTADDRREQ)
 	}
-	_ = c.SetReadBuffer(extraBuffer) // less is slower, not wrong
-	x := &extra{conn: c, connected: c.RemoteAddr() != nil, remote: remote, stop: make(chan struct{}), done: make(chan struct{})}
+	v6 := c.LocalAddr().(*net.UDPAddr).IP.To4() == nil
+	x := &extra{conn: c, via: newSmallCarrier(c, v6, b.log), remote: remote, stop: make(chan struct{}), done: make(chan struct{})}
 	old, err := b.extras.add(x)
 	if err != nil {
 		c.Close()
@@ -152,31 +156,21 @@ func (e *extra) wait() {
 	}
 }
 
-// write sends packets to the remote address and returns the first error.
-func (e *extra) write(packets [][]byte) (first error) {
-	for _, p := range packets {
-		var err error
-		if e.connected {
-			_, err = e.conn.Write(p)
-		} else {
-			_, err = e.conn.WriteToUDPAddrPort(p, e.remote)
-		}
-		if err != nil && first == nil {
-			first = err
-		}
-	}
-	return first
-}
-
 // readExtra moves what comes from the remote address into the ring, until the
 // socket is closed.
 func (b *Bind) readExtra(x *extra) {
 	defer close(x.done)
-	buf := make([]byte, 65535)
+	room := make([]byte, extraPackets*65535) // hardly any of it is ever touched
+	var bufs [extraPackets][]byte
+	for i := range bufs {
+		bufs[i] = room[i*65535 : (i+1)*65535]
+	}
+	var sizes [extraPackets]int
+	var eps [extraPackets]conn.Endpoint
 	from := &conn.StdNetEndpoint{AddrPort: x.remote}
 	wait := firstRetry
 	for {
-		n, source, err := x.conn.ReadFromUDPAddrPort(buf)
+		n, err := x.via.receive(bufs[:], sizes[:], eps[:])
 		if err != nil {
 			if errors.Is(err, net.ErrClosed) || !b.pause(x.stop, wait, err) {
 				return
@@ -185,11 +179,12 @@ func (b *Bind) readExtra(x *extra) {
 			continue
 		}
 		wait = firstRetry
-		switch {
-		case unmap(source) != x.remote:
-			b.count.foreign.Add(1)
-		default:
-			b.count.ring.Add(uint64(b.ring.push(buf[:n], from)))
+		for i := range n {
+			if address(eps[i]) != x.remote {
+				b.count.foreign.Add(1)
+				continue
+			}
+			b.count.ring.Add(uint64(b.ring.push(bufs[i][:sizes[i]], from)))
 		}
 	}
 }

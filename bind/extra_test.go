@@ -225,3 +225,48 @@ func TestWriteUDPInBatches(t *testing.T) {
 		}
 	}
 }
+
+// Batches pass an extra socket whole, connected or not.
+func TestBatchesThroughExtraSockets(t *testing.T) {
+	for _, connected := range []bool{false, true} {
+		a, b := New(Config{}), New(Config{})
+		back, in := reading(t, a), reading(t, b)
+		far := local(false, b.Port()).AddrPort
+		hole, holeAddr := udp(t)
+		if connected {
+			hole.Close()
+			var err error
+			hole, err = net.DialUDP("udp4", nil, net.UDPAddrFromAddrPort(far))
+			if err != nil {
+				t.Fatal(err)
+			}
+			holeAddr = hole.LocalAddr().(*net.UDPAddr).AddrPort()
+		}
+		if err := a.AddSocket(hole, far); err != nil {
+			t.Fatal(err)
+		}
+		sent := make([][]byte, 0, 100)
+		for i := range 100 {
+			p := append(transport(byte(i)), bytes.Repeat([]byte{byte(i)}, 1200)...)
+			sent = append(sent, p)
+		}
+		if err := a.Send(sent, &conn.StdNetEndpoint{AddrPort: far}); err != nil {
+			t.Fatal(err)
+		}
+		for i, want := range sent {
+			got := next(t, in)
+			if !bytes.Equal(got.data, want) || got.from.DstToString() != holeAddr.String() {
+				t.Fatalf("packet %d: %d bytes from %s", i, len(got.data), got.from.DstToString())
+			}
+		}
+		// And back, into the ring.
+		if err := b.Send(sent[:50], &conn.StdNetEndpoint{AddrPort: holeAddr}); err != nil {
+			t.Fatal(err)
+		}
+		for i, want := range sent[:50] {
+			if got := next(t, back); !bytes.Equal(got.data, want) || got.from.DstToString() != far.String() {
+				t.Fatalf("packet %d back: %d bytes from %s", i, len(got.data), got.from.DstToString())
+			}
+		}
+	}
+}

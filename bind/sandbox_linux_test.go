@@ -108,7 +108,9 @@ func (l *lines) String() string {
 func inSandbox(k kernel) (*sockets, *lines) {
 	said := &lines{more: make(chan struct{}, 1)}
 	s := socketsFor(slog.New(slog.NewTextHandler(said, nil)))
-	s.carrier = func(c *net.UDPConn, v6 bool, log *slog.Logger) carrier { return newBatched(c, v6, k, log) }
+	s.carrier = func(c *net.UDPConn, v6 bool, log *slog.Logger) carrier {
+		return newBatched(c, v6, k, joinedMessages, log)
+	}
 	return s, said
 }
 
@@ -166,7 +168,7 @@ func TestFirewallIsNoSandbox(t *testing.T) {
 			receive, to := openPair(t, a, b)
 			s := batchedOf(t, a)
 			if first { // then plain sends are denied as well
-				s.slow = &plain{conn: deadConn(t)}
+				s.slow = newPlain(deadConn(t))
 			} else {
 				if err := a.Send(tagged(9), to); err != nil {
 					t.Fatal(err)

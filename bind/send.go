@@ -199,10 +199,13 @@ func (b *Bind) transmitEach(bufs [][]byte, to *conn.StdNetEndpoint) error {
 // write is one send of the socket that is for the address. That the inner
 // socket had to give up UDP segmentation on the way is news, not an error.
 func (b *Bind) write(bufs [][]byte, to *conn.StdNetEndpoint) error {
-	if x := b.extras.at(to.AddrPort); x != nil {
-		return x.write(bufs)
+	x := b.extras.at(to.AddrPort)
+	var err error
+	if x != nil {
+		err = x.via.send(bufs, x.remote)
+	} else {
+		err = b.inner.Send(bufs, to)
 	}
-	err := b.inner.Send(bufs, to)
 	if err == nil {
 		return nil
 	}
@@ -211,7 +214,7 @@ func (b *Bind) write(bufs [][]byte, to *conn.StdNetEndpoint) error {
 		b.log.Info("udp segmentation offload switched off: the network card refuses it")
 		err = noGSO.RetryErr
 	}
-	if err != nil && !b.open.Load() {
+	if err != nil && x == nil && !b.open.Load() {
 		return net.ErrClosed // whatever the inner socket calls it
 	}
 	return err

@@ -39,11 +39,16 @@ type batched struct {
 // newCarrier makes the socket's buffers as large as the system allows and
 // takes the fastest way the system has.
 func newCarrier(c *net.UDPConn, v6 bool, log *slog.Logger) carrier {
-	return newBatched(c, v6, linux, log)
+	return newBatched(c, v6, linux, joinedMessages, log)
 }
 
-func newBatched(c *net.UDPConn, v6 bool, k kernel, log *slog.Logger) carrier {
-	slow := &plain{conn: c}
+// newSmallCarrier is newCarrier for a socket with little traffic.
+func newSmallCarrier(c *net.UDPConn, v6 bool, log *slog.Logger) carrier {
+	return newBatched(c, v6, linux, joinedMessages/4, log)
+}
+
+func newBatched(c *net.UDPConn, v6 bool, k kernel, messages int, log *slog.Logger) carrier {
+	slow := newPlain(c)
 	raw, err := c.SyscallConn()
 	if err != nil {
 		return slow
@@ -54,7 +59,7 @@ func newBatched(c *net.UDPConn, v6 bool, k kernel, log *slog.Logger) carrier {
 		return slow
 	}
 	cuts, joins := k.offloads(raw)
-	b := &batched{raw: raw, kernel: k, log: log, v6: v6, slow: slow, in: newInbox(raw, k.receive, joins)}
+	b := &batched{raw: raw, kernel: k, log: log, v6: v6, slow: slow, in: newInbox(raw, k.receive, joins, messages)}
 	b.cuts.Store(cuts)
 	return b
 }

@@ -73,7 +73,9 @@ func TestWithoutJoining(t *testing.T) {
 	a, b := newSockets().(*sockets), newSockets().(*sockets)
 	k := linux
 	k.option = func(uintptr, int) (int, error) { return 0, unix.ENOPROTOOPT }
-	b.carrier = func(c *net.UDPConn, v6 bool, log *slog.Logger) carrier { return newBatched(c, v6, k, log) }
+	b.carrier = func(c *net.UDPConn, v6 bool, log *slog.Logger) carrier {
+		return newBatched(c, v6, k, joinedMessages, log)
+	}
 	receive, to := openPair(t, a, b)
 	sent := tagged(append(repeated(60, 1400), 3000, 0, 9)...)
 	if err := a.Send(sent, to); err != nil {

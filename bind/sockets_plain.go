@@ -9,9 +9,12 @@ import (
 
 // plain carries one datagram a call: where there is nothing better.
 type plain struct {
-	conn  *net.UDPConn
-	known sources
+	conn      *net.UDPConn
+	connected bool
+	known     sources
 }
+
+func newPlain(c *net.UDPConn) *plain { return &plain{conn: c, connected: c.RemoteAddr() != nil} }
 
 func (p *plain) receive(bufs [][]byte, sizes []int, eps []conn.Endpoint) (int, error) {
 	n, from, err := p.conn.ReadFromUDPAddrPort(bufs[0])
@@ -24,7 +27,13 @@ func (p *plain) receive(bufs [][]byte, sizes []int, eps []conn.Endpoint) (int, e
 
 func (p *plain) send(bufs [][]byte, to netip.AddrPort) error {
 	for _, b := range bufs {
-		if _, err := p.conn.WriteToUDPAddrPort(b, to); err != nil {
+		var err error
+		if p.connected {
+			_, err = p.conn.Write(b)
+		} else {
+			_, err = p.conn.WriteToUDPAddrPort(b, to)
+		}
+		if err != nil {
 			return err
 		}
 	}

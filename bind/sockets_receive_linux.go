@@ -14,7 +14,7 @@ import (
 )
 
 const (
-	joinedMessages = 16       // read by one call where the kernel joins datagrams
+	joinedMessages = 16       // read by one call where the kernel joins datagrams, at most
 	joinedSize     = 64 << 10 // bytes, more than a message can have
 )
 
@@ -30,7 +30,7 @@ type inbox struct {
 	iovs  []unix.Iovec
 	names []unix.RawSockaddrInet6
 	tells []groTell // nil: the kernel does not join
-	room  []byte    // joinedMessages buffers
+	room  []byte    // a buffer for each message
 
 	next, got int // messages not dealt out yet
 	taken     int // bytes dealt out of the next one
@@ -50,11 +50,11 @@ type groTell struct {
 	_    [12]byte // its padding, and room to spare
 }
 
-func newInbox(raw syscall.RawConn, receive func(uintptr, *unix.Mmsghdr, int) (int, syscall.Errno), joins bool) *inbox {
+func newInbox(raw syscall.RawConn, receive func(uintptr, *unix.Mmsghdr, int) (int, syscall.Errno), joins bool, messages int) *inbox {
 	in := &inbox{raw: raw}
 	n := batchSize
 	if joins {
-		n = joinedMessages
+		n = messages
 		in.tells, in.room = make([]groTell, n), make([]byte, n*joinedSize)
 	}
 	in.hdrs, in.iovs, in.names = make([]unix.Mmsghdr, n), make([]unix.Iovec, n), make([]unix.RawSockaddrInet6, n)
@@ -100,7 +100,7 @@ func (in *inbox) receive(bufs [][]byte, sizes []int, eps []conn.Endpoint) (int, 
 			return n, nil
 		}
 		in.next, in.got, in.taken = 0, 0, 0
-		n, err := in.read(joinedMessages)
+		n, err := in.read(len(in.hdrs))
 		if err != nil {
 			return 0, err
 		}

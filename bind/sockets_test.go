@@ -28,7 +28,7 @@ func bothCarriers(t *testing.T, test func(t *testing.T, open func() *sockets)) {
 			s := newSockets().(*sockets)
 			s.carrier = func(c *net.UDPConn, _ bool, _ *slog.Logger) carrier {
 				_ = c.SetReadBuffer(extraBuffer)
-				return &plain{conn: c}
+				return newPlain(c)
 			}
 			return s
 		})
