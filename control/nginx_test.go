@@ -7,43 +7,30 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"strings"
 	"testing"
 
 	"nexd/controlapi"
 	"nexd/relay"
 	"nexd/test/need"
+	"nexd/test/nginx"
 )
 
 // What a reverse proxy needs for the relay: that it passes the upgrade on. The
 // rest is nginx's own.
-const nginxConf = `
-daemon off;
-error_log stderr;
-pid %[1]s/nginx.pid;
-worker_processes 1;
-events {}
-http {
-  access_log off;
-  client_body_temp_path %[1]s/body;
-  proxy_temp_path %[1]s/proxy;
-  fastcgi_temp_path %[1]s/fastcgi;
-  uwsgi_temp_path %[1]s/uwsgi;
-  scgi_temp_path %[1]s/scgi;
+const nginxServer = `
   map $http_upgrade $connection_upgrade { default upgrade; '' ''; }
   server {
-    listen %[2]s ssl;
-    ssl_certificate %[3]s/tls.crt;
-    ssl_certificate_key %[3]s/tls.key;
+    listen %[1]s ssl;
+    ssl_certificate %[2]s/tls.crt;
+    ssl_certificate_key %[2]s/tls.key;
     location /mesh/ {
-      proxy_pass https://%[4]s%[5]s;
+      proxy_pass https://%[3]s%[4]s;
       proxy_http_version 1.1;
       proxy_set_header Upgrade $http_upgrade;
       proxy_set_header Connection $connection_upgrade;
     }
   }
-}
 `
 
 // What docs/operate.md tells operators to write is what is tried below.
@@ -60,7 +47,7 @@ func TestTheManualsNginxIsTheTestedOne(t *testing.T) {
 		if strings.HasPrefix(line, "proxy_pass ") || strings.HasPrefix(line, "location ") || len(line) < 2 {
 			continue
 		}
-		if lines++; !strings.Contains(nginxConf, line) {
+		if lines++; !strings.Contains(nginxServer, line) {
 			t.Errorf("%s is not tried", line)
 		}
 	}
@@ -77,13 +64,8 @@ func TestRelayBehindNginx(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			front := fmt.Sprintf("127.0.0.1:%d", need.Port(t))
 			w := start(t, t.TempDir(), func(c *Config) { c.STUNListen, c.PublicURL = stunOff, "https://"+front+"/mesh" })
-			dir := t.TempDir()
-			conf := filepath.Join(dir, "nginx.conf")
-			if err := os.WriteFile(conf, fmt.Appendf(nil, nginxConf, dir, front, w.dir, w.svc.Addr(), upstream), 0o600); err != nil {
-				t.Fatal(err)
-			}
 			var said bytes.Buffer
-			child := exec.Command("nginx", "-c", conf, "-p", dir, "-e", "stderr")
+			child := exec.Command("nginx", nginx.Args(t, t.TempDir(), fmt.Sprintf(nginxServer, front, w.dir, w.svc.Addr(), upstream))...)
 			child.Stderr = &said
 			if err := child.Start(); err != nil {
 				t.Fatal(err)

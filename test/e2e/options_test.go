@@ -5,33 +5,19 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
 	"nexd/test/need"
+	"nexd/test/nginx"
 )
 
-const proxyProtocolConf = `
-daemon off;
-error_log stderr;
-pid %[1]s/nginx.pid;
-worker_processes 1;
-events {}
-http {
-  access_log off;
-  client_body_temp_path %[1]s/body;
-  proxy_temp_path %[1]s/proxy;
-  fastcgi_temp_path %[1]s/fastcgi;
-  uwsgi_temp_path %[1]s/uwsgi;
-  scgi_temp_path %[1]s/scgi;
+const proxyProtocolServer = `
   server {
     listen 127.0.0.1:8080 proxy_protocol;
     location / { return 200 "$proxy_protocol_addr $proxy_protocol_server_addr $proxy_protocol_server_port\n"; }
   }
-}
 `
 
 // TestProxyProtocol: nginx hears the mesh address of the client, by either
@@ -41,11 +27,7 @@ func TestProxyProtocol(t *testing.T) {
 	p := newPair(t,
 		[]string{"--ingress", "tcp:81:127.0.0.1:8080,proxy-protocol=v1", "--ingress", "tcp:82:127.0.0.1:8080,proxy-protocol=v2"}, nil)
 	dir := p.Dir("nginx", p.server.UID)
-	conf := filepath.Join(dir, "nginx.conf")
-	if err := os.WriteFile(conf, fmt.Appendf(nil, proxyProtocolConf, dir), 0o644); err != nil {
-		t.Fatal(err)
-	}
-	p.server.Start("nginx", p.server.CommandAs(p.server.UID, "nginx", "-c", conf, "-p", dir, "-e", "stderr"))
+	p.server.Start("nginx", p.server.CommandAs(p.server.UID, "nginx", nginx.Args(t, dir, proxyProtocolServer)...))
 	awaitListener(t, p.server, 8080)
 	c4, c6, s4, s6 := p.egress.V4(), p.egress.V6(), p.ingress.V4(), p.ingress.V6()
 	add(p.egress, "egress tcp:7041:"+s4+":81", "egress tcp:7042:"+s4+":82", "egress tcp:7061:["+s6+"]:81", "egress tcp:7062:["+s6+"]:82")

@@ -11,29 +11,17 @@ import (
 
 	"nexd/test/cluster"
 	"nexd/test/need"
+	"nexd/test/nginx"
 )
 
 // Nothing is set for the stream's sake: buffering and timeouts are nginx's own.
-const frontConf = `
-daemon off;
-error_log stderr;
-pid %[1]s/nginx.pid;
-worker_processes 1;
-events {}
-http {
-  access_log off;
-  client_body_temp_path %[1]s/body;
-  proxy_temp_path %[1]s/proxy;
-  fastcgi_temp_path %[1]s/fastcgi;
-  uwsgi_temp_path %[1]s/uwsgi;
-  scgi_temp_path %[1]s/scgi;
+const frontServer = `
   server {
-    listen %[2]s:9443 ssl;
-    ssl_certificate %[3]s/tls.crt;
-    ssl_certificate_key %[3]s/tls.key;
-    location /mesh/ { proxy_pass https://127.0.0.1:8443%[4]s; }
+    listen %[1]s:9443 ssl;
+    ssl_certificate %[2]s/tls.crt;
+    ssl_certificate_key %[2]s/tls.key;
+    location /mesh/ { proxy_pass https://127.0.0.1:8443%[3]s; }
   }
-}
 `
 
 // The service works behind a reverse proxy under a path, whether the proxy
@@ -47,11 +35,8 @@ func TestServiceBehindNginx(t *testing.T) {
 			front := fmt.Sprintf("https://%s:9443/mesh", host.V4)
 			svc := c.ServeOn(host, "--public-url", front)
 			dir := c.Dir("nginx", host.UID)
-			conf := filepath.Join(dir, "nginx.conf")
-			if err := os.WriteFile(conf, fmt.Appendf(nil, frontConf, dir, host.V4, svc.Dir, upstream), 0o644); err != nil {
-				t.Fatal(err)
-			}
-			host.Start("nginx", host.CommandAs(host.UID, "nginx", "-c", conf, "-p", dir, "-e", "stderr"))
+			http := fmt.Sprintf(frontServer, host.V4, svc.Dir, upstream)
+			host.Start("nginx", host.CommandAs(host.UID, "nginx", nginx.Args(t, dir, http)...))
 			awaitTCP(t, host, host.V4.String(), 9443)
 
 			key := svc.RegKey() // through nginx: the admin file names the public URL

@@ -14,21 +14,11 @@ import (
 
 	"nexd/test/cluster"
 	"nexd/test/need"
+	"nexd/test/nginx"
 )
 
-const nginxConf = `
-daemon off;
-error_log stderr;
-pid %[1]s/nginx.pid;
-worker_processes 1;
-events {}
-http {
-  access_log off;
-  client_body_temp_path %[1]s/body;
-  proxy_temp_path %[1]s/proxy;
-  fastcgi_temp_path %[1]s/fastcgi;
-  uwsgi_temp_path %[1]s/uwsgi;
-  scgi_temp_path %[1]s/scgi;
+// nginxServers has the directory as its argument.
+const nginxServers = `
   server {
     listen 127.0.0.1:8080;
     listen [::1]:8080;
@@ -40,17 +30,12 @@ http {
     root %[1]s/www;
     location = /whoami { return 200 "$server_addr $server_protocol\n"; }
   }
-}
 `
 
 // startNginx serves dir/www on the node.
 func startNginx(t *testing.T, n *cluster.Node, dir string) {
 	t.Helper()
-	conf := filepath.Join(dir, "nginx.conf")
-	if err := os.WriteFile(conf, fmt.Appendf(nil, nginxConf, dir), 0o644); err != nil {
-		t.Fatal(err)
-	}
-	n.Start("nginx", n.CommandAs(n.UID, "nginx", "-c", conf, "-p", dir, "-e", "stderr"))
+	n.Start("nginx", n.CommandAs(n.UID, "nginx", nginx.Args(t, dir, fmt.Sprintf(nginxServers, dir))...))
 	awaitTCP(t, n, "127.0.0.1", 8080)
 	awaitTCP(t, n, "127.0.0.1", 8081)
 }
