@@ -3,6 +3,7 @@ package netstack
 import (
 	"net/netip"
 	"sync"
+	"sync/atomic"
 
 	"gvisor.dev/gvisor/pkg/buffer"
 )
@@ -19,6 +20,7 @@ type inbox struct {
 	ready      chan struct{} // holds a token while there may be something to get
 	maxPackets int
 	maxBytes   int
+	failed     atomic.Bool // err may be set
 
 	mu     sync.Mutex // guards the fields below
 	list   []datagram // list[head:] waits
@@ -60,27 +62,29 @@ func (b *inbox) put(d datagram) bool {
 	return true
 }
 
-// get returns the oldest datagram, or the pending error. ok is false when
-// there is neither.
-func (b *inbox) get() (d datagram, ok bool, err error) {
+// get moves the oldest datagrams to dst, or returns the pending error. n is 0
+// when there is neither.
+func (b *inbox) get(dst []datagram) (n int, err error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if err = b.err; err != nil {
 		b.err = nil
 		b.signal() // what waits behind the error
-		return d, false, err
+		return 0, err
 	}
 	if b.head == len(b.list) {
 		if b.closed != nil {
 			b.signal() // the others who wait
 		}
-		return d, false, b.closed
+		return 0, b.closed
 	}
-	d = b.list[b.head]
-	b.list[b.head] = datagram{}
-	b.head++
-	if d.data != nil {
-		b.bytes -= d.data.Size()
+	n = copy(dst, b.list[b.head:])
+	clear(b.list[b.head : b.head+n])
+	b.head += n
+	for _, d := range dst[:n] {
+		if d.data != nil {
+			b.bytes -= d.data.Size()
+		}
 	}
 	if b.head == len(b.list) {
 		b.head = 0
@@ -91,23 +95,35 @@ func (b *inbox) get() (d datagram, ok bool, err error) {
 	} else {
 		b.signal()
 	}
-	return d, true, nil
+	return n, nil
+}
+
+// empty reports that get has neither a datagram nor an error.
+func (b *inbox) empty() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.head == len(b.list) && b.err == nil && b.closed == nil
 }
 
 // fail leaves an error for the next call.
 func (b *inbox) fail(err error) {
 	b.mu.Lock()
 	b.err = err
+	b.failed.Store(true)
 	b.mu.Unlock()
 	b.signal()
 }
 
 // takeError returns the pending error, if any, and forgets it.
 func (b *inbox) takeError() error {
+	if !b.failed.Load() {
+		return nil
+	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	err := b.err
 	b.err = nil
+	b.failed.Store(false)
 	return err
 }
 

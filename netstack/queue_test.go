@@ -215,17 +215,21 @@ func TestInbox(t *testing.T) {
 		}
 	}
 	for _, size := range []int{60, 40, 0} {
-		d, ok, err := b.get()
-		if !ok || err != nil || d.data.Size() != size {
-			t.Fatalf("%v, %v, %v", d, ok, err)
+		var d [1]datagram
+		if n, err := b.get(d[:]); n != 1 || err != nil || d[0].data.Size() != size {
+			t.Fatalf("%v, %v, %v", d, n, err)
 		}
-		d.data.Release()
+		d[0].data.Release()
 		if !b.put(datagram{}) || len(b.list) > 6 {
 			t.Error("no room after a read, or the list grows")
 		}
 	}
+	var rest [8]datagram
+	if n, err := b.get(rest[:]); n != 3 || err != nil || !b.empty() {
+		t.Errorf("%d of 3 at a time, %v", n, err)
+	}
 	b.close(net.ErrClosed)
-	if _, _, err := b.get(); err != net.ErrClosed || b.put(datagram{}) {
+	if _, err := b.get(rest[:]); err != net.ErrClosed || b.put(datagram{}) {
 		t.Errorf("closed: %v", err)
 	}
 }

@@ -142,8 +142,7 @@ func (c *PacketConn) WriteToAddrPort(b []byte, to netip.AddrPort) (int, error) {
 	if checkRemote(to) != nil {
 		return 0, c.fail("write", syscall.EINVAL)
 	}
-	full := fullOf(to)
-	return c.send(b, to.Addr(), tcpip.WriteOptions{To: &full})
+	return c.send(b, to)
 }
 
 // WriteTo is WriteToAddrPort as in net.PacketConn.
@@ -160,18 +159,37 @@ func (c *PacketConn) Write(b []byte) (int, error) {
 	if !c.remote.IsValid() {
 		return 0, c.fail("write", syscall.EDESTADDRREQ)
 	}
-	return c.send(b, c.remote.Addr(), tcpip.WriteOptions{})
+	return c.send(b, netip.AddrPort{})
 }
 
-func (c *PacketConn) send(b []byte, to netip.Addr, options tcpip.WriteOptions) (int, error) {
-	limit := udpMax4
-	if to.Is6() {
+// letter is what gVisor wants to have pointers to when a datagram is sent.
+type letter struct {
+	source bytes.Reader
+	to     tcpip.FullAddress
+}
+
+var letters = sync.Pool{New: func() any { return new(letter) }}
+
+// send sends b to an address, the zero one for that given to DialUDP.
+func (c *PacketConn) send(b []byte, to netip.AddrPort) (int, error) {
+	l := letters.Get().(*letter)
+	defer func() {
+		l.source.Reset(nil)
+		letters.Put(l)
+	}()
+	options, limit := tcpip.WriteOptions{}, udpMax4
+	if to.IsValid() {
+		l.to = fullOf(to)
+		options.To = &l.to
+	} else {
+		to = c.remote
+	}
+	if to.Addr().Is6() {
 		limit = udpMax6
 	}
 	if len(b) > limit {
 		return 0, c.fail("write", syscall.EMSGSIZE)
 	}
-	var source bytes.Reader
 	waited := false
 	defer func() {
 		if waited { // others may wait for the same room
@@ -199,8 +217,8 @@ func (c *PacketConn) send(b []byte, to netip.Addr, options tcpip.WriteOptions) (
 		if err := c.inbox.takeError(); err != nil {
 			return 0, c.fail("write", err)
 		}
-		source.Reset(b)
-		_, err := c.endpoint.Write(&source, options)
+		l.source.Reset(b)
+		_, err := c.endpoint.Write(&l.source, options)
 		switch err.(type) {
 		case nil, *tcpip.ErrNoBufferSpace: // the latter: lost on the way, as datagrams may be
 			return len(b), nil

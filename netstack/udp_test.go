@@ -283,18 +283,33 @@ func TestReceive(t *testing.T) {
 	for _, size := range []int{0, 1, 60_000} {
 		must(t, write(client, string(bytes.Repeat([]byte("x"), size))))
 		calls := 0
-		must(t, server.Receive(func(p []byte, from netip.AddrPort) {
+		must(t, server.Receive(func(data [][]byte, from []netip.AddrPort) {
 			calls++
-			if len(p) != size || from.String() != client.LocalAddr().String() {
-				t.Errorf("%d bytes from %v", len(p), from)
+			if len(data) != 1 || len(data[0]) != size || from[0].String() != client.LocalAddr().String() {
+				t.Errorf("%d datagrams from %v", len(data), from)
 			}
 		}))
 		if calls != 1 {
 			t.Errorf("taken %d times", calls)
 		}
 	}
+	// Many that wait come together, whole and in order.
+	const many = 200
+	for i := range many {
+		must(t, write(client, string(rune('a'+i%26))))
+	}
+	for got := 0; got < many; {
+		must(t, server.Receive(func(data [][]byte, from []netip.AddrPort) {
+			for i, p := range data {
+				if want := string(rune('a' + got%26)); string(p) != want || from[i].String() != client.LocalAddr().String() {
+					t.Fatalf("datagram %d: %q from %v, want %q", got, p, from[i], want)
+				}
+				got++
+			}
+		}))
+	}
 	must(t, server.SetReadDeadline(time.Now().Add(10*time.Millisecond)))
-	err := server.Receive(func([]byte, netip.AddrPort) { t.Error("taken without a datagram") })
+	err := server.Receive(func([][]byte, []netip.AddrPort) { t.Error("taken without a datagram") })
 	if !errors.Is(err, os.ErrDeadlineExceeded) {
 		t.Errorf("%v", err)
 	}

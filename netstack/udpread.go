@@ -4,6 +4,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"sync"
 
 	"gvisor.dev/gvisor/pkg/buffer"
 	"gvisor.dev/gvisor/pkg/tcpip"
@@ -43,26 +44,22 @@ func (s *viewSink) Write(p []byte) (int, error) {
 	return s.view.Write(p)
 }
 
-// receive waits for one datagram; its data is the caller's to release.
-func (c *PacketConn) receive() (datagram, error) {
+// await waits until the inbox has something, or why it never will.
+func (c *PacketConn) await() error {
 	for {
 		expired := c.readDeadline.wait()
 		select {
 		case <-c.done:
-			return datagram{}, c.fail("read", net.ErrClosed)
+			return c.fail("read", net.ErrClosed)
 		default:
 		}
 		select {
 		case <-expired:
-			return datagram{}, c.fail("read", os.ErrDeadlineExceeded)
+			return c.fail("read", os.ErrDeadlineExceeded)
 		default:
 		}
-		d, ok, err := c.inbox.get()
-		switch {
-		case err != nil:
-			return datagram{}, c.fail("read", err)
-		case ok:
-			return d, nil
+		if !c.inbox.empty() {
+			return nil
 		}
 		select {
 		case <-c.inbox.ready:
@@ -72,27 +69,73 @@ func (c *PacketConn) receive() (datagram, error) {
 	}
 }
 
-// Receive waits for one datagram and calls take with it. Whoever waits this way
-// needs no buffer of the largest size meanwhile. take may not keep b.
-func (c *PacketConn) Receive(take func(b []byte, from netip.AddrPort)) error {
-	d, err := c.receive()
+// receive moves datagrams to dst once there are any; their data is the caller's
+// to release.
+func (c *PacketConn) receive(dst []datagram) (int, error) {
+	for {
+		if err := c.await(); err != nil {
+			return 0, err
+		}
+		switch n, err := c.inbox.get(dst); {
+		case err != nil:
+			return 0, c.fail("read", err)
+		case n > 0:
+			return n, nil
+		}
+	}
+}
+
+// receiveMost is how many datagrams Receive hands out at a time.
+const receiveMost = 64
+
+// handout is what Receive needs while there are datagrams.
+type handout struct {
+	list [receiveMost]datagram
+	data [receiveMost][]byte
+	from [receiveMost]netip.AddrPort
+}
+
+var handouts = sync.Pool{New: func() any { return new(handout) }}
+
+// Receive waits for datagrams and calls take once, with those that are there and
+// their senders. Whoever waits this way needs no buffer meanwhile. take may not
+// keep what it is given.
+func (c *PacketConn) Receive(take func(data [][]byte, from []netip.AddrPort)) error {
+	if err := c.await(); err != nil {
+		return err
+	}
+	h := handouts.Get().(*handout)
+	defer handouts.Put(h)
+	n, err := c.receive(h.list[:])
 	if err != nil {
 		return err
 	}
-	if d.data == nil {
-		take(nil, d.from)
-		return nil
+	for i, d := range h.list[:n] {
+		h.from[i] = d.from
+		if d.data != nil {
+			h.data[i] = d.data.AsSlice()
+		}
 	}
-	defer d.data.Release()
-	take(d.data.AsSlice(), d.from)
+	take(h.data[:n], h.from[:n])
+	for _, d := range h.list[:n] {
+		if d.data != nil {
+			d.data.Release()
+		}
+	}
+	clear(h.list[:n])
+	clear(h.data[:n])
 	return nil
 }
 
 // ReadFromAddrPort receives one datagram. What does not fit into b is lost.
 func (c *PacketConn) ReadFromAddrPort(b []byte) (int, netip.AddrPort, error) {
-	d, err := c.receive()
-	if err != nil || d.data == nil {
-		return 0, d.from, err
+	var one [1]datagram
+	if _, err := c.receive(one[:]); err != nil {
+		return 0, netip.AddrPort{}, err
+	}
+	d := one[0]
+	if d.data == nil {
+		return 0, d.from, nil
 	}
 	n := copy(b, d.data.AsSlice())
 	d.data.Release()

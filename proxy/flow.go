@@ -31,7 +31,7 @@ type flow struct {
 	idle atomic.Int64 // nanoseconds
 
 	mu      sync.Mutex // guards the fields below
-	conn    net.Conn   // nil until connected
+	peer    peer       // nil until connected
 	direct  bool       // nothing is pending any more: send writes itself
 	pending [][]byte
 	waiting int // bytes in pending
@@ -74,11 +74,12 @@ func (f *flow) run() {
 		}
 		return
 	}
-	if !f.connected(conn) {
-		_ = conn.Close()
+	p := newPeer(conn)
+	if !f.connected(p) {
+		p.close()
 		return
 	}
-	err = readPackets(conn, f.reply)
+	err = p.receive(f.reply)
 	f.mu.Lock()
 	over := f.over
 	f.mu.Unlock()
@@ -87,22 +88,20 @@ func (f *flow) run() {
 	}
 }
 
-// connected makes conn the flow's socket and sends what waited for it, in order.
-func (f *flow) connected(conn net.Conn) bool {
+// connected makes p the flow's socket and sends what waited for it, in order.
+func (f *flow) connected(p peer) bool {
 	f.mu.Lock()
 	if f.over {
 		f.mu.Unlock()
 		return false
 	}
-	f.conn = conn
+	f.peer = p
 	for len(f.pending) > 0 {
 		batch := f.pending
 		f.pending, f.waiting = nil, 0
 		f.mu.Unlock()
-		for _, p := range batch {
-			if !f.write(conn, p) {
-				return false
-			}
+		if !f.write(p, batch) {
+			return false
 		}
 		f.mu.Lock()
 	}
@@ -111,59 +110,81 @@ func (f *flow) connected(conn net.Conn) bool {
 	return true
 }
 
-// send passes a datagram of the client on; it may not keep p. It reports false
-// when the flow is over and the datagram has not been sent.
-func (f *flow) send(p []byte) bool {
+// send passes datagrams of the client on; it may not keep them. It reports false
+// when the flow is over and the first of them has not been sent.
+func (f *flow) send(ps [][]byte) bool {
 	f.touch()
 	f.mu.Lock()
 	if f.direct {
-		conn := f.conn
+		p := f.peer
 		f.mu.Unlock()
-		return f.write(conn, p)
+		return f.write(p, ps)
 	}
 	defer f.mu.Unlock()
 	if f.over {
 		return false
 	}
-	if len(f.pending) >= pendingPackets || f.waiting+len(p) > pendingBytes {
+	for _, b := range ps {
+		if len(f.pending) >= pendingPackets || f.waiting+len(b) > pendingBytes {
+			f.rule.stats.droppedIn.Add(1)
+			continue
+		}
+		f.pending = append(f.pending, append([]byte{}, b...))
+		f.waiting += len(b)
+	}
+	return true
+}
+
+// write sends datagrams to the destination. A refusal, which answers an earlier
+// datagram, ends the flow and reports false if the first one was not sent; any
+// other error costs one datagram only.
+func (f *flow) write(p peer, ps [][]byte) bool {
+	for first := true; len(ps) > 0; first = false {
+		n, err := p.send(ps)
+		f.rule.in.Add(sizeOf(ps[:n]))
+		ps = ps[n:]
+		if err == nil {
+			return true
+		}
+		refused := errors.Is(err, syscall.ECONNREFUSED)
+		if refused || errors.Is(err, net.ErrClosed) {
+			if refused {
+				f.unreachable(err)
+				f.end()
+			}
+			if first && n == 0 {
+				return false
+			}
+			f.rule.stats.droppedIn.Add(int64(len(ps)))
+			return true
+		}
 		f.rule.stats.droppedIn.Add(1)
-		return true
+		ps = ps[1:]
 	}
-	f.pending = append(f.pending, append([]byte{}, p...))
-	f.waiting += len(p)
 	return true
 }
 
-// write sends one datagram to the destination. A refusal, which answers an
-// earlier datagram, ends the flow and reports false; any other error costs this
-// datagram only.
-func (f *flow) write(conn net.Conn, p []byte) bool {
-	n, err := conn.Write(p)
-	switch {
-	case err == nil:
-		f.rule.in.Add(int64(n))
-		return true
-	case errors.Is(err, syscall.ECONNREFUSED):
-		f.unreachable(err)
-		f.end()
-		return false
-	case errors.Is(err, net.ErrClosed):
-		return false
+func sizeOf(ps [][]byte) int64 {
+	n := 0
+	for _, p := range ps {
+		n += len(p)
 	}
-	f.rule.stats.droppedIn.Add(1)
-	return true
+	return int64(n)
 }
 
-// reply passes a datagram of the destination back.
-func (f *flow) reply(p []byte) {
+// reply passes datagrams of the destination back.
+func (f *flow) reply(ps [][]byte) {
 	f.touch()
 	f.table.touch(f)
 	f.rule.destinationWorks()
-	if err := f.key.sock.write(p, f.key.from, f.key.to); err != nil {
-		f.rule.stats.droppedOut.Add(1)
-		return
+	for len(ps) > 0 {
+		n, err := f.key.sock.write(ps, f.key.from, f.key.to)
+		f.rule.out.Add(sizeOf(ps[:n]))
+		if ps = ps[n:]; err != nil && len(ps) > 0 {
+			f.rule.stats.droppedOut.Add(1)
+			ps = ps[1:]
+		}
 	}
-	f.rule.out.Add(int64(len(p)))
 }
 
 // unreachable records that the socket itself said the destination is not there.
@@ -207,14 +228,14 @@ func (f *flow) end() {
 	f.over = true
 	f.direct = false
 	f.pending = nil
-	conn, timer := f.conn, f.timer
+	p, timer := f.peer, f.timer
 	f.mu.Unlock()
 	f.stop()
 	if timer != nil {
 		timer.Stop()
 	}
-	if conn != nil {
-		_ = conn.Close()
+	if p != nil {
+		p.close()
 	}
 	f.table.forget(f)
 }

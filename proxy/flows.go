@@ -38,14 +38,13 @@ func (t *flowTable) init(g *group) { t.g, t.flows = g, map[flowKey]*flow{} }
 
 // receive takes datagrams until the socket is closed; an error is any other end.
 func (g *group) receive(sock packetSocket) error {
-	buf := make([]byte, maxDatagram)
 	failures := 0
+	take := func(m mail) { g.flows.distribute(sock, m) }
 	for {
-		n, from, to, err := sock.read(buf)
+		err := sock.receive(take)
 		switch {
 		case err == nil:
 			failures = 0
-			g.flows.deliver(flowKey{from, to, sock}, buf[:n])
 		case errors.Is(err, net.ErrClosed):
 			return nil
 		case errors.Is(err, syscall.EADDRNOTAVAIL):
@@ -65,9 +64,22 @@ func (g *group) receive(sock packetSocket) error {
 	}
 }
 
-// deliver passes a datagram on, in a new flow if it is the first. It may not
-// keep p.
-func (t *flowTable) deliver(key flowKey, p []byte) {
+// distribute gives datagrams to their flows, in order.
+func (t *flowTable) distribute(sock packetSocket, m mail) {
+	for i := 0; i < len(m.data); {
+		key := flowKey{m.from[i], m.addressee(i), sock}
+		n := i + 1
+		for n < len(m.data) && m.from[n] == key.from && m.addressee(n) == key.to {
+			n++
+		}
+		t.deliver(key, m.data[i:n])
+		i = n
+	}
+}
+
+// deliver passes datagrams on, in a new flow if they are the first. It may not
+// keep them.
+func (t *flowTable) deliver(key flowKey, ps [][]byte) {
 	t.mu.Lock()
 	f := t.flows[key]
 	if f != nil {
@@ -75,25 +87,25 @@ func (t *flowTable) deliver(key flowKey, p []byte) {
 	}
 	refuse := t.draining || t.closed
 	t.mu.Unlock()
-	if f != nil && f.send(p) {
+	if f != nil && f.send(ps) {
 		return
 	}
 	if refuse {
 		return
 	}
-	// The first datagram, or one whose flow ended just now.
-	if f = t.create(key); f != nil && !f.send(p) {
-		f.rule.stats.droppedIn.Add(1)
+	// The first datagrams, or those whose flow ended just now.
+	if f = t.create(key, len(ps)); f != nil && !f.send(ps) {
+		f.rule.stats.droppedIn.Add(int64(len(ps)))
 	}
 }
 
-// create makes the flow of a sender, if a rule takes it.
-func (t *flowTable) create(key flowKey) *flow {
+// create makes the flow of a sender of so many datagrams, if a rule takes it.
+func (t *flowTable) create(key flowKey, packets int) *flow {
 	g := t.g
 	src := g.source(key.from.Addr())
 	order := g.candidates(src.allowed)
 	if len(order) == 0 {
-		g.refusePacket(src, refusedAllow, (*g.rules.Load())[0])
+		g.refusePackets(src, refusedAllow, (*g.rules.Load())[0], packets)
 		return nil
 	}
 	r := order[0]
@@ -103,7 +115,7 @@ func (t *flowTable) create(key flowKey) *flow {
 		why = r.acquire(src.addr)
 	}
 	if why != "" {
-		g.refusePacket(src, why, r)
+		g.refusePackets(src, why, r, packets)
 		return nil
 	}
 	f := newFlow(t, key, r)
@@ -117,9 +129,11 @@ func (t *flowTable) create(key flowKey) *flow {
 	return f
 }
 
-func (g *group) refusePacket(src source, why refusal, r *rule) {
-	r.refused(why)
-	r.stats.droppedIn.Add(1)
+func (g *group) refusePackets(src source, why refusal, r *rule, packets int) {
+	for range packets {
+		r.refused(why)
+	}
+	r.stats.droppedIn.Add(int64(packets))
 	if g.e.refusals.Allow() {
 		g.e.log.Debug("datagram refused", logkey.Rule, r.id.text,
 			logkey.Addr, src.addr, logkey.Peer, src.name, logkey.Reason, string(why))

@@ -68,7 +68,7 @@ func (h *hostSide) listenPacket(at netip.AddrPort) (packetSocket, error) {
 	if at.Addr().IsUnspecified() {
 		return newWildcard(udp, at.Addr())
 	}
-	return udpSocket{udp}, nil
+	return newHostSocket(udp), nil
 }
 
 func (h *hostSide) resolve(ctx context.Context, t rules.Target) ([]netip.Addr, error) {

@@ -15,19 +15,23 @@ type lending struct {
 
 var errEmpty = errors.New("empty")
 
-func (l *lending) Receive(take func([]byte, netip.AddrPort)) error {
+func (l *lending) Receive(take func([][]byte, []netip.AddrPort)) error {
 	if len(l.packets) == 0 {
 		return errEmpty
 	}
-	take([]byte(l.packets[0]), netip.AddrPort{})
+	take([][]byte{[]byte(l.packets[0])}, make([]netip.AddrPort, 1))
 	l.packets = l.packets[1:]
 	return nil
 }
 
-func TestReadPacketsBorrows(t *testing.T) {
+func TestPeerBorrows(t *testing.T) {
 	want := []string{"one", "", "three"}
 	var got []string
-	err := readPackets(&lending{packets: want}, func(p []byte) { got = append(got, string(p)) })
+	err := newPeer(&lending{packets: want}).receive(func(ps [][]byte) {
+		for _, p := range ps {
+			got = append(got, string(p))
+		}
+	})
 	if err != errEmpty || len(got) != 3 || got[0] != "one" || got[1] != "" || got[2] != "three" {
 		t.Errorf("%q, %v", got, err)
 	}
