@@ -23,6 +23,7 @@ type sample struct {
 	seq, ack uint32
 	flags    header.TCPFlags
 	options  []byte // of TCP
+	window   uint16 // on top of 1000
 	tos      uint8
 	df       bool
 	id       uint16
@@ -53,7 +54,7 @@ func (s sample) packet() *stack.PacketBuffer {
 		tcp := header.TCP(pkt.TransportHeader().Push(size))
 		tcp.Encode(&header.TCPFields{
 			SrcPort: s.ports[0], DstPort: s.ports[1], SeqNum: s.seq, AckNum: s.ack,
-			DataOffset: uint8(size), Flags: s.flags, WindowSize: 1000,
+			DataOffset: uint8(size), Flags: s.flags, WindowSize: 1000 + s.window,
 		})
 		copy(tcp[header.TCPMinimumSize:], s.options)
 		if s.mss > 0 {
