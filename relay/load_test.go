@@ -124,18 +124,20 @@ func TestStuckReaderIsClosed(t *testing.T) {
 
 // Who connects and says nothing is not kept.
 func TestPendingConnectionsEnd(t *testing.T) {
-	r := newRelay(t, func(r *testRelay) { r.limits = Limits{AdmissionTimeout: 100 * time.Millisecond, Pending: 2} })
-	first, second := r.dialTLS(), r.dialTLS()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
+	r := newRelay(t, func(r *testRelay) { r.limits = Limits{AdmissionTimeout: 2 * patience, Pending: 2} })
+	for range 2 {
+		defer r.dialTLS().CloseNow()
+	}
 	if _, resp, err := websocket.Dial(ctx, r.web.URL, &websocket.DialOptions{HTTPClient: r.web.Client(), Subprotocols: []string{Subprotocol}}); err == nil || resp == nil || resp.StatusCode != http.StatusServiceUnavailable {
 		t.Errorf("a third: %v", err)
 	}
-	for _, ws := range []*websocket.Conn{first, second} {
-		if _, _, err := ws.Read(ctx); err == nil || ctx.Err() != nil {
-			t.Errorf("not closed: %v", err)
-		}
-		ws.CloseNow()
+	hasty := newRelay(t, func(r *testRelay) { r.limits = Limits{AdmissionTimeout: 100 * time.Millisecond} })
+	ws := hasty.dialTLS()
+	defer ws.CloseNow()
+	if _, _, err := ws.Read(ctx); err == nil || ctx.Err() != nil {
+		t.Errorf("not closed: %v", err)
 	}
 }
 

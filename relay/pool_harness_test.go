@@ -190,6 +190,13 @@ func (n *testPool) waitStatus(id, what string, ok func(PoolStatus) bool) {
 	}
 }
 
+// uses asks for a session until it is there: on a slow machine that takes longer
+// than a test's session on demand lasts.
+func (n *testPool) uses(number uint16, id string) {
+	n.t.Helper()
+	n.waitStatus(id, "a session by UDP", func(s PoolStatus) bool { n.Use(number); return s.Transport == UDP })
+}
+
 func (n *testPool) connected(id string, by Transport) {
 	n.t.Helper()
 	n.waitStatus(id, "a session by "+by.String(), func(s PoolStatus) bool { return s.Transport == by })

@@ -167,9 +167,11 @@ func TestPoolOnDemand(t *testing.T) {
 	if sent, _ := n.Send(3, peer.private.Public(), [][]byte{text("too early")}); sent != 0 || n.Stats().DroppedNoSession != 1 {
 		t.Errorf("%d sent, %+v", sent, n.Stats())
 	}
-	n.connected("r3", UDP) // Send has asked for it
-	peer.Use(3)
-	peer.connected("r3", UDP)
+	waitFor(t, "a session that Send asks for", func() bool {
+		n.Send(3, peer.private.Public(), [][]byte{text("too early")})
+		return n.of("r3").Transport == UDP
+	})
+	peer.uses(3, "r3")
 	for range 20 { // packets keep it, for longer than it would stay without
 		time.Sleep(100 * time.Millisecond)
 		n.reaches(peer, 3, "there")
@@ -177,8 +179,7 @@ func TestPoolOnDemand(t *testing.T) {
 	if s := n.of("r3"); !s.Connected || s.Home || s.Standby {
 		t.Errorf("%+v", s)
 	}
-	n.Use(4) // there is room for one
-	n.connected("r4", UDP)
+	n.uses(4, "r4") // there is room for one
 	n.waitStatus("r3", "its end", func(s PoolStatus) bool { return !s.Connected })
 	n.waitStatus("r4", "its end", func(s PoolStatus) bool { return !s.Connected })
 	waitFor(t, "the goodbyes", func() bool { return all[3].server.Stats().SessionsUDP == 0 })
