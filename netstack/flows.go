@@ -190,6 +190,11 @@ func (fs *flows) remove(l *list) {
 
 // flowOf returns the flow of a packet by addresses, protocol and ports.
 func (q *queue) flowOf(pkt *stack.PacketBuffer) int {
+	return int(flowHash(q.seed, pkt) % flowCount)
+}
+
+// flowHash is the same for all packets of a connection in one direction.
+func flowHash(seed maphash.Seed, pkt *stack.PacketBuffer) uint64 {
 	var id [37]byte
 	ip := pkt.NetworkHeader().Slice()
 	switch {
@@ -203,5 +208,5 @@ func (q *queue) flowOf(pkt *stack.PacketBuffer) int {
 	case header.TCPProtocolNumber, header.UDPProtocolNumber:
 		copy(id[33:], pkt.TransportHeader().Slice())
 	}
-	return int(maphash.Bytes(q.seed, id[:]) % flowCount)
+	return maphash.Bytes(seed, id[:])
 }

@@ -36,7 +36,11 @@ func (s *Stack) Flush(ctx context.Context) {
 
 func (s *Stack) flushed() bool {
 	// Endpoints first: they put packets into the queue.
-	return s.closing() == 0 && s.link.queue.empty()
+	if s.closing() > 0 {
+		return false
+	}
+	s.link.acks.flushAll()
+	return s.link.queue.empty()
 }
 
 // closing counts connections whose FIN is not acknowledged yet.

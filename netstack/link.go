@@ -14,6 +14,7 @@ import (
 // carries bare IP packets and has no link addresses.
 type link struct {
 	queue      *queue
+	acks       *acks
 	mtus       mtus
 	dispatcher atomic.Pointer[stack.NetworkDispatcher]
 	own        atomic.Pointer[[]netip.Addr] // where packets may go to; replaced as a whole
@@ -28,6 +29,7 @@ var (
 func newLink(mtu int, pinned bool) *link {
 	l := &link{queue: newQueue(), mtus: mtus{own: mtu, pinned: pinned}}
 	l.own.Store(new([]netip.Addr))
+	l.acks = newAcks(func(pkt *stack.PacketBuffer) { l.push(pkt) })
 	return l
 }
 
@@ -38,22 +40,29 @@ func newLink(mtu int, pinned bool) *link {
 func (l *link) WritePackets(list stack.PacketBufferList) (int, tcpip.Error) {
 	sent := 0
 	for _, pkt := range list.AsSlice() {
-		bulk := pkt.TransportProtocolNumber == header.TCPProtocolNumber && pkt.Data().Size() > 0
-		switch l.queue.push(pkt, bulk) {
-		case queued:
-			sent++
-		case queuedInstead:
-			l.counters.txFull.Add(1)
-			sent++
-		case droppedFull:
-			l.counters.txFull.Add(1)
-			return sent, &tcpip.ErrNoBufferSpace{}
-		case droppedClosed:
-			l.counters.txClosed.Add(1)
-			return sent, &tcpip.ErrClosedForSend{}
+		if !l.acks.hold(pkt) {
+			if err := l.push(pkt); err != nil {
+				return sent, err
+			}
 		}
+		sent++
 	}
 	return sent, nil
+}
+
+func (l *link) push(pkt *stack.PacketBuffer) tcpip.Error {
+	bulk := pkt.TransportProtocolNumber == header.TCPProtocolNumber && pkt.Data().Size() > 0
+	switch l.queue.push(pkt, bulk) {
+	case queuedInstead:
+		l.counters.txFull.Add(1)
+	case droppedFull:
+		l.counters.txFull.Add(1)
+		return &tcpip.ErrNoBufferSpace{}
+	case droppedClosed:
+		l.counters.txClosed.Add(1)
+		return &tcpip.ErrClosedForSend{}
+	}
+	return nil
 }
 
 // prepare looks up what a part needs of the link.
@@ -128,7 +137,10 @@ func (*link) SupportedGSO() stack.SupportedGSO { return stack.HostGSOSupported }
 // Close is called when the stack removes the link.
 func (l *link) Close() { l.close() }
 
-func (l *link) close() { l.counters.txClosed.Add(uint64(l.queue.close())) }
+func (l *link) close() {
+	l.acks.close()
+	l.counters.txClosed.Add(uint64(l.queue.close()))
+}
 
 // The rest of stack.LinkEndpoint describes a wire without link-layer headers,
 // addresses and goroutines.

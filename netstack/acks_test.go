@@ -1,0 +1,152 @@
+package netstack
+
+import (
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"gvisor.dev/gvisor/pkg/tcpip"
+	"gvisor.dev/gvisor/pkg/tcpip/header"
+	"gvisor.dev/gvisor/pkg/tcpip/stack"
+)
+
+// ackWorld is a link's acknowledgements and what leaves of them.
+type ackWorld struct {
+	t    *testing.T
+	acks *acks
+	left []uint32
+}
+
+func newAckWorld(t *testing.T) *ackWorld {
+	w := &ackWorld{t: t}
+	w.acks = newAcks(func(pkt *stack.PacketBuffer) {
+		w.left = append(w.left, header.TCP(pkt.TransportHeader().Slice()).AckNumber())
+	})
+	return w
+}
+
+// offer says whether the packet is held.
+func (w *ackWorld) offer(s sample) bool {
+	pkt := s.packet()
+	defer pkt.DecRef()
+	return w.acks.hold(pkt)
+}
+
+func (w *ackWorld) want(what string, held bool, s sample) {
+	w.t.Helper()
+	if got := w.offer(s); got != held {
+		w.t.Errorf("%s: held %v", what, got)
+	}
+}
+
+func ackOf(n uint32) sample {
+	return sample{protocol: header.TCPProtocolNumber, ports: [2]uint16{1000, 80}, ack: n, flags: header.TCPFlagAck, options: timestamps}
+}
+
+func TestAcksHeld(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newAckWorld(t)
+		defer w.acks.close()
+		w.want("the first of a connection", false, ackOf(1000))
+		w.want("of a few bytes", true, ackOf(1100))
+		data := ackOf(1100)
+		data.payload = []byte("answer")
+		w.want("data", false, data)
+		time.Sleep(2 * ackDelay) // simulated
+		if len(w.left) != 0 {
+			t.Fatalf("%v left though data said it", w.left)
+		}
+
+		w.want("alone", true, ackOf(1200))
+		time.Sleep(ackDelay - time.Microsecond)
+		synctest.Wait()
+		if len(w.left) != 0 {
+			t.Fatal("too early")
+		}
+		time.Sleep(2 * time.Microsecond)
+		synctest.Wait()
+		if len(w.left) != 1 || w.left[0] != 1200 {
+			t.Fatalf("left: %v", w.left)
+		}
+
+		w.want("the first segment", true, ackOf(1200+1340))
+		w.want("the second", false, ackOf(1200+2*1340))
+		w.want("what opens the window", false, ackOf(1200+2*1340))
+		sack := ackOf(1200 + 2*1340 + 10)
+		sack.options = append(timestamps[:12:12], 1, 1, 5, 10, 0, 0, 0, 1, 0, 0, 0, 2)
+		w.want("with SACK", false, sack)
+		fin := ackOf(1200 + 2*1340 + 20)
+		fin.flags |= header.TCPFlagFin
+		w.want("FIN", false, fin)
+		udp := sample{protocol: header.UDPProtocolNumber, ports: [2]uint16{1000, 80}, payload: []byte("x")}
+		w.want("a datagram", false, udp)
+
+		// An older one never leaves after a newer.
+		w.left = nil
+		next := uint32(1200 + 2*1340 + 20)
+		w.want("once more", true, ackOf(next+100))
+		w.want("newer", true, ackOf(next+200))
+		w.acks.flushAll()
+		time.Sleep(2 * ackDelay)
+		synctest.Wait()
+		if len(w.left) != 1 || w.left[0] != next+200 {
+			t.Errorf("left: %v, want the newest alone", w.left)
+		}
+	})
+}
+
+// Each connection has its own; where two share a place neither is lost.
+func TestAcksOfManyConnections(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newAckWorld(t)
+		defer w.acks.close()
+		held := 0
+		for round := range uint32(2) {
+			for i := range uint16(5 * ackSlots) {
+				s := ackOf(1000 + 100*round)
+				s.ports[0] = i
+				if w.offer(s) {
+					held++
+				}
+			}
+		}
+		time.Sleep(2 * ackDelay)
+		synctest.Wait()
+		if held == 0 || len(w.left) != held || w.acks.holding != 0 {
+			t.Errorf("%d held, %d left, %d still there", held, len(w.left), w.acks.holding)
+		}
+	})
+}
+
+func TestAcksClosed(t *testing.T) {
+	w := newAckWorld(t)
+	w.offer(ackOf(1))
+	if !w.offer(ackOf(2)) {
+		t.Fatal("not held")
+	}
+	w.acks.close()
+	w.acks.close()
+	if w.offer(ackOf(3)) || w.acks.holding != 0 || len(w.left) != 0 {
+		t.Error("held after the end")
+	}
+}
+
+// A request and its answer are two packets, whichever side acknowledges.
+func TestAnswersCarryAcknowledgements(t *testing.T) {
+	d := newTestDevice(DefaultMTU)
+	packets := stack.PacketBufferList{}
+	list := []sample{ackOf(10), ackOf(20), ackOf(20)}
+	list[0].payload, list[2].payload = []byte("request"), []byte("answer")
+	for _, s := range list {
+		packets.PushBack(s.packet())
+	}
+	n, err := d.link.WritePackets(packets)
+	if n != len(list) || err != (tcpip.Error)(nil) {
+		t.Fatal(n, err)
+	}
+	packets.Reset()
+	if left := drain(t, d); len(left) != 2 {
+		t.Errorf("%d packets", len(left))
+	}
+	d.Close()
+}
