@@ -27,7 +27,6 @@ type outlet struct {
 	ctrl  [outAtOnce][ctrlSize]byte
 	many  [outAtOnce]int // datagrams in each message
 	name  unix.RawSockaddrInet6
-	wide  bool // name is IPv6
 	named uint32
 	info  [ctrlSize]byte // the control message that all begin with
 	infos int            // its bytes

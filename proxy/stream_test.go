@@ -61,9 +61,11 @@ func TestBigTransfer(t *testing.T) {
 	bothDirections(t, func(t *testing.T, w *world, e ends) {
 		const size = 16 << 20
 		ln := listened(t, e.listen)
-		want := sha256.New()
+		want := make(chan []byte, 1)
 		serve(t, ln, func(c net.Conn) {
-			_, _ = io.Copy(io.MultiWriter(want, c), io.LimitReader(rand.NewChaCha8([32]byte{7}), size))
+			h := sha256.New()
+			_, _ = io.Copy(io.MultiWriter(h, c), io.LimitReader(rand.NewChaCha8([32]byte{7}), size))
+			want <- h.Sum(nil)
 		})
 		w.apply(e.line(""))
 		w.listening(0)
@@ -73,7 +75,7 @@ func TestBigTransfer(t *testing.T) {
 		if n, err := io.Copy(got, client); err != nil || n != size {
 			t.Fatalf("read %d bytes, %v", n, err)
 		}
-		if string(got.Sum(nil)) != string(want.Sum(nil)) {
+		if string(got.Sum(nil)) != string(<-want) {
 			t.Error("bytes changed on the way")
 		}
 	})
