@@ -35,7 +35,8 @@ type Conn struct {
 	// Read and Write after it must see it.
 	broken atomic.Pointer[error]
 
-	readMu  sync.Mutex // one Read at a time
+	readMu  sync.Mutex // one Read at a time; guards window
+	window  window
 	writeMu sync.Mutex // one Write at a time
 	mu      sync.Mutex // guards closing, and the making of waits and notice
 }
@@ -53,6 +54,7 @@ func (c *Conn) begin() {
 		c.local = fromFull(f)
 	}
 	c.setKeepAlive(net.KeepAliveConfig{Enable: true}) // fails only if it has ended already
+	c.settle()
 }
 
 // Read returns io.EOF after the peer's FIN, and an error that is
@@ -73,7 +75,7 @@ func (c *Conn) Read(b []byte) (int, error) {
 		result, err := c.endpoint.Read(&w.sink, tcpip.ReadOptions{})
 		w.sink = nil
 		if err == nil {
-			c.endpoint.ModerateRecvBuf(result.Count)
+			c.moderate(result.Count)
 			return result.Count, nil
 		}
 		if err := c.readError(err); err != nil {
@@ -210,6 +212,7 @@ func (c *Conn) shut(how func()) bool {
 		return false
 	}
 	c.Notify(nil)
+	c.stack.readers.forget(c)
 	if w := c.waits.Load(); w != nil {
 		close(w.done)
 	}

@@ -14,3 +14,16 @@ func (s *Stack) TCPStats() string {
 		t.SegmentsSent.Value(), t.Retransmits.Value(), t.FastRetransmit.Value(), t.SACKRecovery.Value(), t.TLPRecovery.Value(), t.TLPRecovery.Value(),
 		t.Timeouts.Value(), t.SegmentSendErrors.Value(), t.ValidSegmentsReceived.Value(), t.SegmentsAckedWithDSACK.Value())
 }
+
+// Sizes of receive buffers, see window.
+const (
+	AloneBuffer  = aloneBuffer
+	SharedBuffer = sharedBuffer
+)
+
+// ReceiveBuffer is the receive buffer's size in bytes, and whether it was set by us.
+func (c *Conn) ReceiveBuffer() (size int, set bool) {
+	c.readMu.Lock()
+	defer c.readMu.Unlock()
+	return int(c.endpoint.SocketOptions().GetReceiveBufferSize()), c.window.buffer != 0
+}

@@ -63,7 +63,10 @@ type Stack struct {
 	gvisor *stack.Stack
 	link   *link
 	device *device
+	began  time.Time
 	closed atomic.Bool
+
+	readers readers
 
 	mu        sync.Mutex // guards the fields below, and changes of addresses
 	addresses []netip.Addr
@@ -81,7 +84,7 @@ func New(config Config) (*Stack, error) {
 		return nil, err
 	}
 	quiet()
-	s := &Stack{log: config.Log, link: newLink(config.MTU, pinned), sockets: map[*PacketConn]struct{}{}}
+	s := &Stack{log: config.Log, link: newLink(config.MTU, pinned), began: time.Now(), sockets: map[*PacketConn]struct{}{}}
 	s.device = newDevice(s.link)
 	s.gvisor = stack.New(stack.Options{
 		NetworkProtocols: []stack.NetworkProtocolFactory{
