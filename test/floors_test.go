@@ -23,7 +23,7 @@ const module = "nexd"
 // so in ARCHITECTURE.md. A package's own test helpers (x/xtest) live with it.
 var floors = [][]string{
 	0: {"key", "rules", "internal/buildinfo", "internal/durable", "internal/logkey", "internal/relaypath", "internal/sockerr", "test/need", "test/nginx", "test/simnet", "test/vectors"},
-	1: {"controlapi", "internal/duplex", "internal/opsport", "internal/selfcert", "internal/stunwire"},
+	1: {"controlapi", "internal/duplex", "internal/memlimit", "internal/opsport", "internal/selfcert", "internal/stunwire"},
 	2: {"bind", "discovery", "internal/netwatch", "internal/stunserver", "internal/stunserver/stunmetrics", "netstack", "portmap", "proxy", "relay", "relay/relaymetrics", "state", "tunnel"},
 	3: {"control", "control/store", "controlclient", "localapi"},
 	4: {"internal/cli", "node", "relayd"},

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"nexd/internal/logkey"
+	"nexd/internal/memlimit"
 )
 
 // daemonize runs a daemon until it ends, under these signals:
@@ -19,9 +20,24 @@ import (
 //	the second one    ends at once, whatever still runs; the exit code is 1
 //	SIGHUP            reload
 //
+// Its memory keeps within the container's meanwhile, see memlimit.
+//
 // A signal that comes within [echo] of the first is the same one, sent twice: to
 // the process and to its group, as timeout(1) and some supervisors do.
 func daemonize(ctx context.Context, log *slog.Logger, run func(context.Context) error, reload func() error) error {
+	if limit := memlimit.Apply(os.Getenv); limit > 0 {
+		log.Info("memory is bounded by the container's limit", "bytes", limit)
+	}
+	settling, settle := context.WithCancel(ctx)
+	settled := make(chan struct{})
+	go func() {
+		defer close(settled)
+		_ = memlimit.Run(settling)
+	}()
+	defer func() {
+		settle()
+		<-settled
+	}()
 	signals := make(chan os.Signal, 4)
 	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP)
 	defer signal.Stop(signals)
