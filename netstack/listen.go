@@ -39,8 +39,6 @@ func (s *Stack) listenTCP(at netip.AddrPort) (*listener, error) {
 		return nil, errno(err)
 	}
 	l.endpoint = endpoint
-	l.entry, l.acceptable = waiter.NewChannelEntry(waiter.ReadableEvents | waiter.EventErr | waiter.EventHUp)
-	l.events.EventRegister(&l.entry)
 	// Connections that outlive a listener do not keep its port from the next one.
 	endpoint.SocketOptions().SetReuseAddress(true)
 	if err = endpoint.Bind(bindFull(at)); err == nil {
@@ -83,41 +81,41 @@ func bindFull(at netip.AddrPort) tcpip.FullAddress {
 
 // listener is the net.Listener of ListenTCP.
 type listener struct {
-	stack      *Stack
-	endpoint   tcpip.Endpoint
-	events     waiter.Queue
-	entry      waiter.Entry
-	acceptable chan struct{}
-	addr       *net.TCPAddr
+	stack    *Stack
+	endpoint tcpip.Endpoint
+	events   waiter.Queue
+	addr     *net.TCPAddr
 
 	done      chan struct{}
 	closeOnce sync.Once
+
+	waitOnce   sync.Once // the first blocked Accept makes the fields below
+	entry      waiter.Entry
+	acceptable chan struct{}
+
+	noticeMu sync.Mutex // guards notice
+	notice   notice
 }
+
+const acceptableEvents = waiter.ReadableEvents | trouble
 
 // Accept waits for the next connection; net.ErrClosed after Close.
 func (l *listener) Accept() (net.Conn, error) {
+	l.waitOnce.Do(func() {
+		l.entry, l.acceptable = waiter.NewChannelEntry(acceptableEvents)
+		l.events.EventRegister(&l.entry)
+	})
 	for {
-		select {
-		case <-l.done:
-			return nil, l.fail(net.ErrClosed)
-		default:
+		c, err := l.TryAccept()
+		if err != nil {
+			return nil, err
 		}
-		var remote tcpip.FullAddress
-		endpoint, events, err := l.endpoint.Accept(&remote)
-		switch err.(type) {
-		case nil:
+		if c != nil {
 			select { // there may be more, and others who wait
 			case l.acceptable <- struct{}{}:
 			default:
 			}
-			c := newConn(l.stack, endpoint, events, fromFull(remote))
-			c.begin()
 			return c, nil
-		case *tcpip.ErrWouldBlock:
-		case *tcpip.ErrInvalidEndpointState: // closed by the stack
-			return nil, l.fail(net.ErrClosed)
-		default:
-			return nil, l.fail(errno(err))
 		}
 		select {
 		case <-l.acceptable:
@@ -126,13 +124,47 @@ func (l *listener) Accept() (net.Conn, error) {
 	}
 }
 
+// TryAccept is Accept without waiting: nil and nil mean that there is nothing now.
+func (l *listener) TryAccept() (net.Conn, error) {
+	select {
+	case <-l.done:
+		return nil, l.fail(net.ErrClosed)
+	default:
+	}
+	var remote tcpip.FullAddress
+	endpoint, events, err := l.endpoint.Accept(&remote)
+	switch err.(type) {
+	case nil:
+		c := newConn(l.stack, endpoint, events, fromFull(remote))
+		c.begin()
+		return c, nil
+	case *tcpip.ErrWouldBlock:
+		return nil, nil
+	case *tcpip.ErrInvalidEndpointState: // closed by the stack
+		return nil, l.fail(net.ErrClosed)
+	}
+	return nil, l.fail(errno(err))
+}
+
+// Notify makes ready be called whenever TryAccept may have something. It is
+// called with locks held: it may neither block nor call methods of the stack.
+func (l *listener) Notify(ready func()) {
+	l.noticeMu.Lock()
+	defer l.noticeMu.Unlock()
+	if l.notice.ready != nil {
+		l.events.EventUnregister(&l.notice.entry)
+	}
+	l.notice.ready = func(bool, bool) { ready() }
+	l.notice.entry.Init(&l.notice, acceptableEvents)
+	l.events.EventRegister(&l.notice.entry)
+}
+
 // Close stops listening. Connections that nobody has accepted are reset. Closing
 // again is no error.
 func (l *listener) Close() error {
 	l.closeOnce.Do(func() {
 		close(l.done)
 		l.endpoint.Close()
-		l.events.EventUnregister(&l.entry)
 	})
 	return nil
 }

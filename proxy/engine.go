@@ -16,7 +16,10 @@ import (
 
 const (
 	defaultDrain = 10 * time.Second
-	applyWait    = 2 * time.Second // for the first try of new rules, within Apply
+	// opensAtOnce bounds how many groups open sockets at a time: more would be no
+	// faster, and a thousand rules at once would need a thousand large stacks.
+	opensAtOnce = 8
+	applyWait   = 2 * time.Second // for the first try of new rules, within Apply
 )
 
 // Engine runs rules. Make one with New; it does nothing until Run.
@@ -30,6 +33,9 @@ type Engine struct {
 
 	// refusals bounds the debug lines about refused connections.
 	refusals *rate.Limiter
+
+	// opening holds a token for each group that opens sockets now.
+	opening chan struct{}
 
 	// applying holds one token: changes of the rules happen one after another.
 	applying chan struct{}
@@ -67,6 +73,7 @@ func New(cfg Config) *Engine {
 		mesh:     newMeshSide(cfg.Mesh, cfg.Directory),
 		mover:    duplex.NewMover(),
 		refusals: rate.NewLimiter(1, 10),
+		opening:  make(chan struct{}, opensAtOnce),
 		applying: make(chan struct{}, 1),
 		groups:   map[rules.ListenKey]*group{},
 	}
@@ -118,9 +125,7 @@ func (e *Engine) apply(wanted []rules.Rule) {
 	e.mu.Lock()
 	for _, g := range e.groups {
 		if !g.started && !e.draining {
-			g.started = true
-			e.working.Add(1)
-			go g.run()
+			g.start()
 		}
 		g.poke()
 	}

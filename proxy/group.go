@@ -9,12 +9,13 @@ import (
 	"sync/atomic"
 	"time"
 
+	"nexd/internal/duplex"
 	"nexd/internal/logkey"
 	"nexd/rules"
 )
 
 // group is one listening key: its sockets and the rules that share them. Its
-// goroutine (run) owns the sockets; everybody may poke it.
+// errand (step) owns the sockets; everybody may poke it.
 type group struct {
 	e     *Engine
 	key   rules.ListenKey
@@ -27,28 +28,28 @@ type group struct {
 	ctx     context.Context // ends when it is to stop accepting
 	stop    context.CancelFunc
 	removed atomic.Bool
-	poked   chan struct{}
-	died    chan struct{} // a socket's loop ended by itself
-	done    chan struct{}
-	started bool // guarded by Engine.mu
+	poked   atomic.Bool
+	done    chan struct{} // closed when it has ended
+	started bool          // guarded by Engine.mu
 
-	sockets map[netip.Addr]*socket
-	serving sync.WaitGroup // loops over the sockets
+	errand   *duplex.Errand
+	failures int // in a row
+	retry    *time.Timer
+	sockets  map[netip.Addr]*socket
+	serving  sync.WaitGroup // open sockets
 }
 
 // socket is one open listening address.
 type socket struct {
 	addr  netip.Addr
 	close func()
-	dead  atomic.Bool   // its loop ended by itself
-	done  chan struct{} // its loop has ended
+	dead  atomic.Bool   // it ended by itself
+	done  chan struct{} // it has ended
 }
 
 func newGroup(e *Engine, key rules.ListenKey) *group {
 	g := &group{
 		e: e, key: key, front: e.host, back: e.mesh,
-		poked:   make(chan struct{}, 1),
-		died:    make(chan struct{}, 1),
 		done:    make(chan struct{}),
 		sockets: map[netip.Addr]*socket{},
 	}
@@ -56,15 +57,24 @@ func newGroup(e *Engine, key rules.ListenKey) *group {
 		g.front, g.back = e.mesh, e.host
 	}
 	g.flows.init(g)
+	g.errand = e.mover.NewErrand(g.step)
 	g.ctx, g.stop = context.WithCancel(e.life)
 	return g
 }
 
-// poke makes the group look at its rules and addresses again, soon.
+// start makes the group listen until it is stopped. Engine.mu is held.
+func (g *group) start() {
+	g.started = true
+	g.e.working.Add(1)
+	context.AfterFunc(g.ctx, g.errand.Wake)
+}
+
+// poke makes a group that was started look at its rules and addresses again, soon.
+// Engine.mu is held.
 func (g *group) poke() {
-	select {
-	case g.poked <- struct{}{}:
-	default:
+	if g.started {
+		g.poked.Store(true)
+		g.errand.Wake()
 	}
 }
 
@@ -74,39 +84,28 @@ func (g *group) remove() {
 	g.stop()
 }
 
-// run keeps the group listening until it is stopped.
-func (g *group) run() {
-	defer g.e.working.Done()
-	defer close(g.done)
-	failures := 0
-	for {
-		var retry <-chan time.Time
-		var timer *time.Timer
-		if g.reconcile() {
-			failures = 0
-		} else {
-			failures++
-			timer = time.NewTimer(backoff(failures))
-			retry = timer.C
-		}
-		select {
-		case <-g.ctx.Done():
-			g.end()
-			return
-		case <-g.poked:
-			failures = 0
-		case <-g.died:
-			// Not at once: what killed it may kill the next one too.
-			select {
-			case <-g.ctx.Done():
-			case <-time.After(firstBackoff):
-			}
-		case <-retry:
-		}
-		if timer != nil {
-			timer.Stop()
-		}
+// step brings the group to where it should be. It is called once at a time.
+func (g *group) step() (over bool) {
+	if g.retry != nil {
+		g.retry.Stop()
+		g.retry = nil
 	}
+	if g.ctx.Err() != nil {
+		g.end()
+		close(g.done)
+		g.e.working.Done()
+		return true
+	}
+	if g.poked.Swap(false) {
+		g.failures = 0
+	}
+	if g.reconcile() {
+		g.failures = 0
+	} else {
+		g.failures++
+		g.retry = time.AfterFunc(backoff(g.failures), g.errand.Wake)
+	}
+	return false
 }
 
 // end closes the sockets; those of datagrams first let flows answer.
@@ -144,7 +143,9 @@ func (g *group) reconcile() bool {
 		return false
 	}
 	before := len(g.sockets)
+	g.e.opening <- struct{}{}
 	err := g.listen()
+	<-g.e.opening
 	problem, partly := "", ""
 	switch {
 	case err != nil && before > 0 && len(g.sockets) > 0:
@@ -228,37 +229,36 @@ func (g *group) listen() error {
 	return failed
 }
 
-// open opens one socket and starts its loop.
+// open opens one socket and has it served.
 func (g *group) open(addr netip.Addr) error {
 	at := netip.AddrPortFrom(addr, g.key.Port)
 	s := &socket{addr: addr, done: make(chan struct{})}
-	var loop func() error
+	ended := func(err error) {
+		defer g.serving.Done()
+		defer close(s.done)
+		if err != nil {
+			g.e.log.Warn("listener ended", logkey.Addr, at, logkey.Err, err)
+			s.dead.Store(true)
+			// Not at once: what killed it may kill the next one too.
+			time.AfterFunc(firstBackoff, g.errand.Wake)
+		}
+	}
 	if g.key.Protocol == rules.UDP {
 		pc, err := g.front.listenPacket(at)
 		if err != nil {
 			return err
 		}
 		s.close = func() { _ = pc.close() }
-		loop = func() error { return g.receive(pc) }
+		g.serving.Add(1)
+		go func() { ended(g.receive(pc)) }()
 	} else {
 		ln, err := g.front.listenStream(at)
 		if err != nil {
 			return err
 		}
-		s.close = func() { _ = ln.Close() }
-		loop = func() error { return g.accept(ln) }
+		g.serving.Add(1)
+		s.close = g.e.mover.Accept(ln, g.admit, ended)
 	}
 	g.sockets[addr] = s
-	g.serving.Go(func() {
-		defer close(s.done)
-		if err := loop(); err != nil {
-			g.e.log.Warn("listener ended", logkey.Addr, at, logkey.Err, err)
-			s.dead.Store(true)
-			select {
-			case g.died <- struct{}{}:
-			default:
-			}
-		}
-	})
 	return nil
 }

@@ -2,7 +2,6 @@ package proxy
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -14,35 +13,6 @@ import (
 	"nexd/internal/logkey"
 	"nexd/rules"
 )
-
-// accept takes connections until the listener is closed; an error is any other end.
-func (g *group) accept(ln net.Listener) error {
-	pause := time.Duration(0)
-	for {
-		c, err := ln.Accept()
-		switch {
-		case err == nil:
-			pause = 0
-			g.admit(c)
-		case g.ctx.Err() != nil || errors.Is(err, net.ErrClosed):
-			return nil
-		case isTemporary(err):
-			// Out of descriptors or memory: what is open ends some day.
-			pause = min(max(2*pause, 5*time.Millisecond), time.Second)
-			select {
-			case <-g.ctx.Done():
-			case <-time.After(pause):
-			}
-		default:
-			return err
-		}
-	}
-}
-
-func isTemporary(err error) bool {
-	var t interface{ Temporary() bool }
-	return errors.As(err, &t) && t.Temporary()
-}
 
 // admit finds a rule with a place for the connection and serves it, or resets it.
 func (g *group) admit(c net.Conn) {

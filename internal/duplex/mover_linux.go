@@ -22,8 +22,8 @@ type moverSys struct {
 // pump moves a pair; false: it cannot move this one.
 func (m *Mover) pump(ctx context.Context, a, b net.Conn, o Options, done func(Result)) bool {
 	p := &pump{m: m, done: done, place: nowhere}
-	p.up = flow{p: p, step: stepUp}
-	p.down = flow{p: p, step: stepDown}
+	p.up.p, p.down.p = p, p
+	p.up.crew, p.down.crew = &m.crew, &m.crew
 	var host net.Conn
 	if mesh, ok := b.(pieceStream); ok {
 		host, p.mesh, p.forward = a, mesh, true

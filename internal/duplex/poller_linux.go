@@ -12,13 +12,19 @@ import (
 
 const pollBatch = 128
 
-// slot is a pump's place in the poller: events carry it.
+// What wakes an errand, once: something to read or accept, or an error only.
+const (
+	pollRead   = unix.EPOLLONESHOT | unix.EPOLLIN | unix.EPOLLRDHUP | unix.EPOLLPRI
+	pollErrors = unix.EPOLLONESHOT
+)
+
+// slot is a place in the poller: events carry it.
 type slot struct {
 	index      int32
-	generation int32 // tells apart those who had the place
+	generation int32 // tells apart those who had it
 }
 
-// poller wakes sleeping pumps when something happens on their host sockets. It is
+// poller wakes errands when something happens on their host sockets. It is
 // an epoll instance that itself waits in the runtime's poller, in one goroutine
 // for all sockets.
 type poller struct {
@@ -31,13 +37,13 @@ type poller struct {
 	n      int
 	errno  syscall.Errno
 
-	mu    sync.Mutex // guards the fields below
-	pumps []place
-	free  []int32
+	mu     sync.Mutex // guards the fields below
+	places []place
+	free   []int32
 }
 
 type place struct {
-	pump       *pump
+	errand     *errand
 	generation int32
 }
 
@@ -58,10 +64,10 @@ func newPoller() (*poller, error) {
 	return p, nil
 }
 
-// run wakes pumps until the poller is closed.
+// run wakes errands until the poller is closed.
 func (p *poller) run() {
 	defer close(p.done)
-	var ready [pollBatch]*pump
+	var ready [pollBatch]*errand
 	for {
 		if err := p.raw.Read(p.wait); err != nil || p.errno != 0 {
 			return
@@ -70,14 +76,14 @@ func (p *poller) run() {
 		for i := range p.n {
 			ev := &p.events[i]
 			ready[i] = nil
-			if at := &p.pumps[ev.Fd]; at.generation == ev.Pad {
-				ready[i] = at.pump
+			if at := &p.places[ev.Fd]; at.generation == ev.Pad {
+				ready[i] = at.errand
 			}
 		}
 		p.mu.Unlock()
-		for i, pump := range ready[:p.n] {
-			if pump != nil {
-				pump.up.wake()
+		for i, errand := range ready[:p.n] {
+			if errand != nil {
+				errand.wake()
 				ready[i] = nil
 			}
 		}
@@ -100,50 +106,46 @@ func (p *poller) wait(fd uintptr) bool {
 	}
 }
 
-// add makes the poller wake u, once, when its socket has something to say, at
-// once if it has now; with watching only if that is an error.
-func (p *poller) add(u *pump, watching bool) error {
+// add makes the poller wake e, once, when one of the events happens on a socket,
+// at once if it has happened.
+func (p *poller) add(raw syscall.RawConn, e *errand, events uint32) (slot, error) {
 	p.mu.Lock()
-	s := &u.slot
+	var s slot
 	if last := len(p.free) - 1; last >= 0 {
 		s.index = p.free[last]
 		p.free = p.free[:last]
 	} else {
-		s.index = int32(len(p.pumps))
-		p.pumps = append(p.pumps, place{})
+		s.index = int32(len(p.places))
+		p.places = append(p.places, place{})
 	}
-	at := &p.pumps[s.index]
-	at.pump, s.generation = u, at.generation
+	at := &p.places[s.index]
+	at.errand, s.generation = e, at.generation
 	p.mu.Unlock()
-	events := uint32(unix.EPOLLONESHOT)
-	if !watching {
-		events |= unix.EPOLLIN | unix.EPOLLRDHUP | unix.EPOLLPRI
-	}
-	err := p.control(u, unix.EPOLL_CTL_ADD, events)
+	err := p.control(raw, s, unix.EPOLL_CTL_ADD, events)
 	if err != nil {
-		p.release(*s)
+		p.release(s)
 	}
-	return err
+	return s, err
 }
 
 // remove ends it. Events on their way may still arrive.
-func (p *poller) remove(u *pump) {
-	_ = p.control(u, unix.EPOLL_CTL_DEL, 0) // fails when the socket is closed
-	p.release(u.slot)
+func (p *poller) remove(raw syscall.RawConn, s slot) {
+	_ = p.control(raw, s, unix.EPOLL_CTL_DEL, 0) // fails when the socket is closed
+	p.release(s)
 }
 
 func (p *poller) release(s slot) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.pumps[s.index].pump = nil
-	p.pumps[s.index].generation++
+	p.places[s.index].errand = nil
+	p.places[s.index].generation++
 	p.free = append(p.free, s.index)
 }
 
-func (p *poller) control(u *pump, op int, events uint32) error {
-	ev := unix.EpollEvent{Events: events, Fd: u.slot.index, Pad: u.slot.generation}
+func (p *poller) control(raw syscall.RawConn, s slot, op int, events uint32) error {
+	ev := unix.EpollEvent{Events: events, Fd: s.index, Pad: s.generation}
 	var failed error
-	err := u.raw.Control(func(fd uintptr) { failed = unix.EpollCtl(p.fd, op, int(fd), &ev) })
+	err := raw.Control(func(fd uintptr) { failed = unix.EpollCtl(p.fd, op, int(fd), &ev) })
 	if err == nil {
 		err = failed
 	}

@@ -43,19 +43,10 @@ type pump struct {
 	grace   *time.Timer
 }
 
-// States of a flow. Whoever changes idle to busy has to see that it runs.
-const (
-	idle  = iota
-	busy  // runs, or will
-	again // runs, and must once more
-	over
-)
-
 // flow is one direction of a pump. Its fields belong to who runs it.
 type flow struct {
+	errand
 	p      *pump
-	step   func(*flow) (over bool)
-	state  atomic.Uint32
 	shared *atomic.Int64
 	n      int64
 
@@ -71,6 +62,7 @@ type flow struct {
 // begin runs up in the caller's goroutine.
 func (p *pump) begin(ctx context.Context, o Options) {
 	p.up.try, p.down.try = p.upTry, p.downTry
+	p.up.step, p.down.step = p.stepUp, p.stepDown
 	p.left.Store(2)
 	p.up.state.Store(busy)
 	p.course.begin(o.IdleTimeout, p.cut)
@@ -87,43 +79,6 @@ func (p *pump) meshReady(readable, writable bool) {
 	}
 	if writable {
 		p.up.wake()
-	}
-}
-
-// wake makes the flow run, soon, and once more if it runs now.
-func (f *flow) wake() {
-	for {
-		switch f.state.Load() {
-		case idle:
-			if f.state.CompareAndSwap(idle, busy) {
-				f.p.m.crew.do(f)
-				return
-			}
-		case busy:
-			if f.state.CompareAndSwap(busy, again) {
-				return
-			}
-		default:
-			return
-		}
-	}
-}
-
-// run takes steps until there is nothing to do; the flow is busy.
-func (f *flow) run() {
-	for {
-		if f.step(f) {
-			f.pending = nil
-			f.state.Store(over)
-			if f.p.left.Add(-1) == 0 {
-				f.p.complete()
-			}
-			return
-		}
-		if f.state.CompareAndSwap(busy, idle) {
-			return
-		}
-		f.state.Store(busy)
 	}
 }
 
@@ -152,54 +107,64 @@ func (f *flow) halted() bool {
 
 // stepUp moves from the host socket to the mesh, and waits for the socket, until
 // the mesh has enough or the pump is tired.
-func stepUp(f *flow) bool {
-	p := f.p
+func (p *pump) stepUp() bool {
+	f := &p.up
 	if p.asleep {
 		p.asleep = false
-		p.m.sys.poller.remove(p)
+		p.m.sys.poller.remove(p.raw, p.slot)
 		p.m.rouse(p)
 	}
 	if f.halted() {
-		return true
+		return f.finish()
 	}
 	err := p.raw.Read(f.try)
 	switch {
 	case err == nil:
-		return f.ended
+		return f.ended && f.finish()
 	case f.halted():
-		return true
+		return f.finish()
 	case errors.Is(err, os.ErrDeadlineExceeded) && p.tired.Swap(false):
 		_ = p.host.SetReadDeadline(time.Time{})
 		if f.halted() { // perhaps by the deadline that was just removed
-			return true
+			return f.finish()
 		}
 		if f.stuck { // what it has is to be tried again, whatever the socket does
 			p.m.rouse(p)
 			f.wake()
 			return false
 		}
-		return p.sleep()
+		p.sleep()
+		return false
 	}
-	return p.sourceEnded(f, p.mesh, err)
+	return p.sourceEnded(f, p.mesh, err) && f.finish()
 }
 
 // stepDown moves from the mesh to the host socket until there is nothing more.
-func stepDown(f *flow) bool {
-	p := f.p
+func (p *pump) stepDown() bool {
+	f := &p.down
 	switch {
 	case f.halted():
-		return true
+		return f.finish()
 	case f.watching:
 		ended, err := p.mesh.Broken()
-		return p.sourceBroke(err) || ended
+		return (p.sourceBroke(err) || ended) && f.finish()
 	}
 	if err := p.raw.Write(f.try); err != nil {
 		if !f.halted() {
 			p.broken(err)
 		}
-		return true
+		return f.finish()
 	}
-	return f.ended
+	return f.ended && f.finish()
+}
+
+// finish ends a flow, and the pump with the second one. It returns true.
+func (f *flow) finish() bool {
+	f.pending = nil
+	if f.p.left.Add(-1) == 0 {
+		f.p.complete()
+	}
+	return true
 }
 
 // tire makes up end its goroutine if nothing has moved.
@@ -209,18 +174,21 @@ func (p *pump) tire() {
 }
 
 // sleep leaves the waiting for the host socket to the Mover.
-func (p *pump) sleep() bool {
+func (p *pump) sleep() {
 	poller, err := p.m.polling()
 	if err == nil {
-		err = poller.add(p, p.up.watching)
+		events := uint32(pollRead)
+		if p.up.watching {
+			events = pollErrors
+		}
+		p.slot, err = poller.add(p.raw, &p.up.errand, events)
 	}
 	if err != nil { // descriptors or memory are short: go on as before
 		p.m.rouse(p)
 		p.up.wake()
-		return false
+		return
 	}
 	p.asleep = true
-	return false
 }
 
 // sourceEnded passes the end of a stream on to the other. It reports whether the
