@@ -141,7 +141,7 @@ func TestAnswersCarryAcknowledgements(t *testing.T) {
 		packets.PushBack(s.packet())
 	}
 	n, err := d.link.WritePackets(packets)
-	if n != len(list) || err != (tcpip.Error)(nil) {
+	if n != len(list) || err != tcpip.Error(nil) {
 		t.Fatal(n, err)
 	}
 	packets.Reset()
