@@ -32,7 +32,11 @@ func (t *Tunnel) Stats() map[key.Public]PeerStats {
 		for k, m := range t.table.Load().byKey {
 			s := m.life.stats(seen[k])
 			// A peer just removed is in neither count for a moment.
-			s.Rx, s.Tx = max(s.Rx, t.stats[k].Rx), max(s.Tx, t.stats[k].Tx)
+			before := t.stats[k]
+			s.Rx, s.Tx = max(s.Rx, before.Rx), max(s.Tx, before.Tx)
+			if s.LastHandshake.Before(before.LastHandshake) {
+				s.LastHandshake = before.LastHandshake
+			}
 			if s != (PeerStats{}) {
 				next[k] = s
 			}
