@@ -13,6 +13,8 @@
 //     between them (queue.go), which is fair among flows (flows.go).
 //   - [Stack.SetPathMTU] (mtu.go): how large packets may be, by destination.
 //   - [Conn], the listener and [Stack.DialTCP]: streams with half-close and reset (reset.go).
+//   - moving.go: how a proxy moves streams without waiting in them, and without a
+//     buffer between ([Conn.Notify], [Conn.ReadPieces], [Conn.WriteFrom]).
 //   - [PacketConn]: datagrams, with bounded buffers.
 //   - [Stack.Ping]: echo requests.
 //   - [Stack.Flush]: the last words of an orderly end.

@@ -26,7 +26,7 @@ type group struct {
 	flows flowTable // udp
 
 	ctx     context.Context // ends when it is to stop accepting
-	stop    context.CancelFunc
+	cancel  context.CancelFunc
 	removed atomic.Bool
 	poked   atomic.Bool
 	done    chan struct{} // closed when it has ended
@@ -58,7 +58,7 @@ func newGroup(e *Engine, key rules.ListenKey) *group {
 	}
 	g.flows.init(g)
 	g.errand = e.mover.NewErrand(g.step)
-	g.ctx, g.stop = context.WithCancel(e.life)
+	g.ctx, g.cancel = context.WithCancel(e.life)
 	return g
 }
 
@@ -66,7 +66,12 @@ func newGroup(e *Engine, key rules.ListenKey) *group {
 func (g *group) start() {
 	g.started = true
 	g.e.working.Add(1)
-	context.AfterFunc(g.ctx, g.errand.Wake)
+}
+
+// stop makes the group end, if it was started. Engine.mu is held.
+func (g *group) stop() {
+	g.cancel()
+	g.poke()
 }
 
 // poke makes a group that was started look at its rules and addresses again, soon.
@@ -78,7 +83,7 @@ func (g *group) poke() {
 	}
 }
 
-// remove ends the group at once: its port is wanted back.
+// remove ends the group at once: its port is wanted back. Engine.mu is held.
 func (g *group) remove() {
 	g.removed.Store(true)
 	g.stop()

@@ -7,7 +7,6 @@ import (
 	"net/netip"
 	"os"
 	"runtime"
-	"runtime/pprof"
 	"strconv"
 	"testing"
 	"time"
@@ -19,6 +18,8 @@ import (
 	"nexd/test/need"
 )
 
+// idleConns is how many connections are opened: a thousand say what one costs.
+// PROXY_CONNECTIONS=9000 asks for more; each takes two descriptors.
 func idleConns() int {
 	if n, err := strconv.Atoi(os.Getenv("PROXY_CONNECTIONS")); err == nil {
 		return n
@@ -26,73 +27,119 @@ func idleConns() int {
 	return 1000
 }
 
+// A connection that does nothing costs below 16 KiB on each side and holds no
+// goroutine, and what many had is given back after them.
 func TestIdleMemory(t *testing.T) {
-	if testing.Short() {
+	if testing.Short() || raceEnabled {
 		t.Skip("many connections take a while")
 	}
 	n := idleConns()
 	a, b := netstacktest.Pair(t)
-	near := &world{t: t, mesh: stackMesh{a}, own: addrs4(netstacktest.A4), other: addrs4(netstacktest.B4)}
-	far := &world{t: t, mesh: stackMesh{b}, own: addrs4(netstacktest.B4), other: addrs4(netstacktest.A4)}
+	near := &world{t: t, mesh: stackMesh{a}, own: []netip.Addr{netstacktest.A4}, other: []netip.Addr{netstacktest.B4}}
+	far := &world{t: t, mesh: stackMesh{b}, own: []netip.Addr{netstacktest.B4}, other: []netip.Addr{netstacktest.A4}}
 	near.start(time.Second)
 	far.start(time.Second)
-	in, server := need.Port(t), must[net.Listener](t)(net.Listen("tcp", "127.0.0.1:0"))
+	in, out := need.Port(t), need.Port(t)
+	server := must[net.Listener](t)(net.Listen("tcp", "127.0.0.1:0"))
 	defer server.Close()
-	out := need.Port(t)
 	far.apply(fmt.Sprintf("ingress tcp:%d:%s,max-conns=20000", in, server.Addr()))
 	far.listening(0)
 	near.apply(fmt.Sprintf("egress tcp:%d:%s:%d,max-conns=20000", out, netstacktest.B4, in))
 	near.listening(0)
 
-	lot := newParking(t)
-	one := func() {
-		c := must[net.Conn](t)(net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", out)))
-		s := must[net.Conn](t)(server.Accept())
-		if _, err := c.Write([]byte("x")); err != nil {
-			t.Fatal(err)
-		}
-		if _, err := io.ReadFull(s, make([]byte, 1)); err != nil {
-			t.Fatal(err)
-		}
-		if _, err := s.Write([]byte("y")); err != nil {
-			t.Fatal(err)
-		}
-		if _, err := io.ReadFull(c, make([]byte, 1)); err != nil {
-			t.Fatal(err)
+	dial := func() (net.Conn, error) { return net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", out)) }
+	open := func(lot *parking) {
+		c := dialled(t, dial)
+		s := accepted(t, server)
+		for _, way := range [][2]net.Conn{{c, s}, {s, c}} {
+			if _, err := way[0].Write([]byte("x")); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := io.ReadFull(way[1], make([]byte, 1)); err != nil {
+				t.Fatal(err)
+			}
 		}
 		lot.park(c)
 		lot.park(s)
 	}
-	for range 10 {
-		one()
+	none := newParking(t)
+	for range 10 { // what is made once
+		open(none)
 	}
-	goroutines := runtime.NumGoroutine()
-	before, rss := memory(), residentSet()
+	quiet := func(goroutines int) {
+		t.Helper()
+		for until := time.Now().Add(patience); runtime.NumGoroutine() > goroutines; {
+			if time.Now().After(until) {
+				t.Fatalf("%d goroutines, want at most %d", runtime.NumGoroutine(), goroutines)
+			}
+			time.Sleep(10 * time.Millisecond)
+		}
+	}
+	// At rest there are the spare workers of both engines, at most.
+	rest := runtime.NumGoroutine() + 40
+	before := memory()
+	lot := newParking(t)
 	for range n {
-		one()
+		open(lot)
 	}
-	rssNow := residentSet()
-	after := memory()
-	each := int(after-before) / n / 2
-	t.Logf("%d connections: %d bytes each on each side; resident %d, later %d; %.1f goroutines", n, each,
-		(rssNow-rss)/n/2, (residentSet()-rss)/n/2, float64(runtime.NumGoroutine()-goroutines)/float64(n)/2)
-	if p := os.Getenv("PROXY_PROFILE"); p != "" {
-		f, _ := os.Create(p)
-		pprof.Lookup("heap").WriteTo(f, 0)
-		f.Close()
+	quiet(rest)
+	each := int(memory()-before) / n / 2
+	t.Logf("%d connections: %d bytes each on each side", n, each)
+	if each > 16<<10 {
+		t.Errorf("a connection costs %d bytes on each side", each)
 	}
-	near.eventually(0, "all open", func(s proxy.RuleStatus) bool { return s.Active >= int64(n) })
+	if s := near.status(0); s.Active != int64(n+10) {
+		t.Errorf("%d connections are open", s.Active)
+	}
+
+	lot.leave()
+	near.eventually(0, "closed", func(s proxy.RuleStatus) bool { return s.Active == 10 })
+	far.eventually(0, "closed", func(s proxy.RuleStatus) bool { return s.Active == 10 })
+	quiet(rest)
 }
 
-func residentSet() int {
-	b, _ := os.ReadFile("/proc/self/statm")
-	var size, rss int
-	fmt.Sscan(string(b), &size, &rss)
-	return rss * os.Getpagesize()
+// A rule that nobody uses holds no goroutine; the memory of an ingress rule is
+// mostly that of its listeners in the stack.
+func TestRuleMemory(t *testing.T) {
+	if testing.Short() || raceEnabled {
+		t.Skip("many rules take a while")
+	}
+	const many = 500
+	for direction, most := range map[string]int{"ingress": 16 << 10, "egress": 8 << 10} {
+		t.Run(direction, func(t *testing.T) {
+			w := stackWorld(t)
+			w.start(time.Second)
+			target := "127.0.0.1:9"
+			if direction == "egress" {
+				target = netip.AddrPortFrom(w.other[0], 9).String()
+			}
+			var lines []string
+			for range many + 1 {
+				lines = append(lines, fmt.Sprintf("%s tcp:%d:%s", direction, need.Port(t), target))
+			}
+			all := parse(t, lines...)
+			w.engine.Apply(all[:1])
+			w.listening(0)
+			before, goroutines := memory(), runtime.NumGoroutine()
+			w.engine.Apply(all)
+			for i := range all {
+				w.listening(i)
+			}
+			each := int(memory()-before) / many
+			t.Logf("%d bytes each", each)
+			if each > most {
+				t.Errorf("a rule costs %d bytes", each)
+			}
+			if more := runtime.NumGoroutine() - goroutines; more > 40 {
+				t.Errorf("%d rules have %d goroutines", many, more)
+			}
+		})
+	}
 }
 
+// memory is what the process has in use.
 func memory() uint64 {
-	for range 3 {
+	for range 3 { // what pools held goes with the second
 		runtime.GC()
 	}
 	var m runtime.MemStats
@@ -108,6 +155,7 @@ type parking struct {
 	waiting []*os.File
 }
 
+// parkedAtOnce is how many files one message carries; SCM_MAX_FD is 253.
 const parkedAtOnce = 200
 
 func newParking(t testing.TB) *parking {
@@ -117,13 +165,22 @@ func newParking(t testing.TB) *parking {
 	}
 	p := &parking{t: t, way: way}
 	t.Cleanup(func() {
-		p.forget()
-		unix.Close(way[0])
-		unix.Close(way[1])
+		p.leave()
 	})
 	return p
 }
 
+// leave closes every connection.
+func (p *parking) leave() {
+	p.forget()
+	if p.way[0] >= 0 {
+		unix.Close(p.way[0])
+		unix.Close(p.way[1])
+		p.way[0] = -1
+	}
+}
+
+// park takes a connection, which stays open until leave.
 func (p *parking) park(c net.Conn) {
 	file, err := c.(*net.TCPConn).File()
 	c.Close()
@@ -143,11 +200,10 @@ func (p *parking) park(c net.Conn) {
 	p.forget()
 }
 
+// forget closes the files of this process.
 func (p *parking) forget() {
 	for _, f := range p.waiting {
 		f.Close()
 	}
 	p.waiting = nil
 }
-
-func addrs4(a netip.Addr) []netip.Addr { return []netip.Addr{a} }

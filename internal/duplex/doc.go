@@ -29,6 +29,14 @@
 // any more is reset, not finished: nobody takes a cut stream for a whole one.
 // In every other case Close leaves queued bytes and the FIN to the stack below.
 //
-// Main types: [Copy], [Options], [Result], [End]. The suite that any other
-// copying loop must pass is in duplextest.
+// There are two loops. [Copy] takes any streams: two goroutines, each with a
+// buffer. A [Mover] has many pairs, and where one stream is a host socket and the
+// other can be moved without waiting, no buffer lies between and a quiet pair has
+// no goroutine; mover.go, pump_linux.go (the two directions of a pair) and
+// try_linux.go (one step of each). Its idle parts wait in poller_linux.go or are
+// told by the user-space stack, and run in a crew of goroutines that are used
+// again ([Errand]). Listeners are served in the same way ([Mover.Accept]).
+//
+// Main types: [Copy], [Mover], [Options], [Result], [End]. The suite that both
+// loops pass, and any other must, is in duplextest.
 package duplex

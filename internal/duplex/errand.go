@@ -56,13 +56,13 @@ func (e *errand) run() {
 // at a time, and has none otherwise.
 type Errand struct{ errand }
 
-// NewErrand makes an errand. step reports whether it is over; it is called after
-// each Wake, once for those that came together, until then. It counts as something
-// that Go was given from the first Wake on only while it runs.
+// NewErrand makes an errand. step is called after each Wake, once for those that
+// came together, until it reports that the errand is over. It has to be over, or
+// not to be woken any more, when the Mover is closed.
 func (m *Mover) NewErrand(step func() (over bool)) *Errand {
 	return &Errand{errand{crew: &m.crew, step: step}}
 }
 
 // Wake makes the errand run, soon, and once more if it runs now. It may be called
-// with locks held, but not after the Mover was closed.
+// with locks held.
 func (e *Errand) Wake() { e.wake() }
