@@ -27,6 +27,7 @@ type Conn struct {
 	endpoint      tcpip.Endpoint
 	events        *waiter.Queue
 	local, remote netip.AddrPort
+	near          bool // see window.go
 
 	closed atomic.Bool           // by Close or Reset
 	waits  atomic.Pointer[waits] // of blocked calls; nil until the first
@@ -35,8 +36,7 @@ type Conn struct {
 	// Read and Write after it must see it.
 	broken atomic.Pointer[error]
 
-	readMu  sync.Mutex // one Read at a time; guards window
-	window  window
+	readMu  sync.Mutex // one Read at a time
 	writeMu sync.Mutex // one Write at a time
 	mu      sync.Mutex // guards closing, and the making of waits and notice
 }
@@ -212,7 +212,6 @@ func (c *Conn) shut(how func()) bool {
 		return false
 	}
 	c.Notify(nil)
-	c.stack.readers.forget(c)
 	if w := c.waits.Load(); w != nil {
 		close(w.done)
 	}

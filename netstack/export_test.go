@@ -15,15 +15,13 @@ func (s *Stack) TCPStats() string {
 		t.Timeouts.Value(), t.SegmentSendErrors.Value(), t.ValidSegmentsReceived.Value(), t.SegmentsAckedWithDSACK.Value())
 }
 
-// Sizes of receive buffers, see window.
-const (
-	AloneBuffer  = aloneBuffer
-	SharedBuffer = sharedBuffer
-)
+// ReceiveDefault is the receive buffer a connection begins with, in bytes.
+const ReceiveDefault = tcpReceiveDefault
 
-// ReceiveBuffer is the receive buffer's size in bytes, and whether it was set by us.
-func (c *Conn) ReceiveBuffer() (size int, set bool) {
-	c.readMu.Lock()
-	defer c.readMu.Unlock()
-	return int(c.endpoint.SocketOptions().GetReceiveBufferSize()), c.window.buffer != 0
+// ReceiveBuffer is the receive buffer's size in bytes.
+func (c *Conn) ReceiveBuffer() int {
+	return int(c.endpoint.SocketOptions().GetReceiveBufferSize())
 }
+
+// Near reports whether the peer is taken for near.
+func (c *Conn) Near() bool { return c.near }
