@@ -1,6 +1,7 @@
 package netstack
 
 import (
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -14,13 +15,27 @@ import (
 type ackWorld struct {
 	t    *testing.T
 	acks *acks
-	left []uint32
+
+	mu   sync.Mutex // guards sent
+	sent []uint32
+}
+
+// left returns, once, what has left since.
+func (w *ackWorld) left() []uint32 {
+	synctest.Wait()
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	out := w.sent
+	w.sent = nil
+	return out
 }
 
 func newAckWorld(t *testing.T) *ackWorld {
 	w := &ackWorld{t: t}
 	w.acks = newAcks(func(pkt *stack.PacketBuffer) {
-		w.left = append(w.left, header.TCP(pkt.TransportHeader().Slice()).AckNumber())
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		w.sent = append(w.sent, header.TCP(pkt.TransportHeader().Slice()).AckNumber())
 	})
 	return w
 }
@@ -53,20 +68,18 @@ func TestAcksHeld(t *testing.T) {
 		data.payload = []byte("answer")
 		w.want("data", false, data)
 		time.Sleep(2 * ackDelay) // simulated
-		if len(w.left) != 0 {
-			t.Fatalf("%v left though data said it", w.left)
+		if left := w.left(); len(left) != 0 {
+			t.Fatalf("%v left though data said it", left)
 		}
 
 		w.want("alone", true, ackOf(1200))
 		time.Sleep(ackDelay - time.Microsecond)
-		synctest.Wait()
-		if len(w.left) != 0 {
+		if len(w.left()) != 0 {
 			t.Fatal("too early")
 		}
 		time.Sleep(2 * time.Microsecond)
-		synctest.Wait()
-		if len(w.left) != 1 || w.left[0] != 1200 {
-			t.Fatalf("left: %v", w.left)
+		if left := w.left(); len(left) != 1 || left[0] != 1200 {
+			t.Fatalf("left: %v", left)
 		}
 
 		w.want("the first segment", true, ackOf(1200+1340))
@@ -82,15 +95,13 @@ func TestAcksHeld(t *testing.T) {
 		w.want("a datagram", false, udp)
 
 		// An older one never leaves after a newer.
-		w.left = nil
 		next := uint32(1200 + 2*1340 + 20)
 		w.want("once more", true, ackOf(next+100))
 		w.want("newer", true, ackOf(next+200))
 		w.acks.flushAll()
 		time.Sleep(2 * ackDelay)
-		synctest.Wait()
-		if len(w.left) != 1 || w.left[0] != next+200 {
-			t.Errorf("left: %v, want the newest alone", w.left)
+		if left := w.left(); len(left) != 1 || left[0] != next+200 {
+			t.Errorf("left: %v, want the newest alone", left)
 		}
 	})
 }
@@ -111,9 +122,8 @@ func TestAcksOfManyConnections(t *testing.T) {
 			}
 		}
 		time.Sleep(2 * ackDelay)
-		synctest.Wait()
-		if held == 0 || len(w.left) != held || w.acks.holding != 0 {
-			t.Errorf("%d held, %d left, %d still there", held, len(w.left), w.acks.holding)
+		if left := len(w.left()); held == 0 || left != held {
+			t.Errorf("%d held, %d left", held, left)
 		}
 	})
 }
@@ -126,7 +136,7 @@ func TestAcksClosed(t *testing.T) {
 	}
 	w.acks.close()
 	w.acks.close()
-	if w.offer(ackOf(3)) || w.acks.holding != 0 || len(w.left) != 0 {
+	if w.offer(ackOf(3)) || w.acks.holding != 0 || len(w.sent) != 0 {
 		t.Error("held after the end")
 	}
 }
