@@ -32,7 +32,7 @@ const (
 	// bandwidth and delay, from the default to the maximum; see also nearby.
 	tcpBufferMin      = 4 << 10
 	tcpSendDefault    = 1 << 20
-	tcpReceiveDefault = 512 << 10
+	tcpReceiveDefault = 1 << 20
 	tcpBufferMax      = 4 << 20
 
 	// minRTO is how long a segment is waited for at least before it is sent again;
