@@ -11,8 +11,10 @@
 //   - device (device.go): wireguard-go's tun.Device, read and written in batches.
 //   - link (link.go): gVisor's side of the same device, with the bounded queue
 //     between them (queue.go), which is fair among flows (flows.go).
+//   - acks.go: bare acknowledgements wait a moment for data to travel with.
 //   - [Stack.SetPathMTU] (mtu.go): how large packets may be, by destination.
 //   - [Conn], the listener and [Stack.DialTCP]: streams with half-close and reset (reset.go).
+//   - window.go: to whom the receive window grows.
 //   - moving.go: how a proxy moves streams without waiting in them, and without a
 //     buffer between ([Conn.Notify], [Conn.ReadPieces], [Conn.WriteFrom]).
 //   - [PacketConn]: datagrams, with bounded buffers.
@@ -36,7 +38,7 @@
 //
 // A Read returns up to 128 packets that leave in one write of the UDP socket, and
 // a large segment is one such batch. Payload is copied and summed in one pass
-// (checksum.go). Nothing waits for more to come: a batch is what is there.
+// (checksum.go). Data never waits for more to come: a batch is what is there.
 //
 // Checksums of received TCP and UDP packets are not verified: every byte has
 // passed WireGuard's authenticated encryption, which no checksum can add to.
