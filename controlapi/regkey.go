@@ -124,7 +124,7 @@ func shown(s string) string {
 		rest = "…" + rest[at:]
 	}
 	s = scheme + rest
-	const most = 200
+	const most = 100 // four times that once quoted, if none of it can be printed
 	if len(s) > most {
 		s = strings.ToValidUTF8(s[:most], "") + "…"
 	}
