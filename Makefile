@@ -10,6 +10,7 @@
 #          as root for all of it; BENCHFLAGS='-quick', '-only tcp -json new.json', '-h'
 #   bench-compare  the same, and what changed: OLD=old.json is an earlier run, OLD=DIR or FILE
 #          another nexd that runs beside; OLD=a.json NEW=b.json only compares
+#   soak         an hour of mixed load: fails when memory, goroutines or files grow
 #   bench-flame  where the time goes: docs/flame.svg, by perf, as root
 #   bench-paths  how fast paths are found and how long changes of networks are felt,
 #          in the NAT laboratory, as root; BENCHFLAGS='-runs 5 -only rebind', '-long'
@@ -32,7 +33,7 @@ GOFILES   = $$(git ls-files --cached --others --exclude-standard '*.go' | while 
 # Tests with real programs are apart: they are never cached, and want the machine to themselves.
 PACKAGES ?= $$($(GO) list ./... | grep -v '^nexd/test\b')
 
-.PHONY: bin/bench build demo test race lab fuzz bench bench-compare bench-flame bench-paths lint fmt clean
+.PHONY: bin/bench build demo test race lab fuzz soak bench bench-compare bench-flame bench-paths lint fmt clean
 
 build:
 	@mkdir -p bin
@@ -68,6 +69,9 @@ bench: build bin/bench
 bench-compare: bin/bench $(if $(NEW),,build)
 	$(if $(OLD),,$(error bench-compare: OLD=a.json, or OLD=DIR of another nexd))
 	bin/bench $(if $(NEW),compare $(OLD) $(NEW),-nexd bin/nexd -nexctl bin/nexctl -old $(OLD) $(BENCHFLAGS))
+
+soak: build bin/bench
+	bin/bench soak -nexd bin/nexd -nexctl bin/nexctl $(BENCHFLAGS)
 
 bench-flame: build bin/bench
 	@mkdir -p bin/symbols

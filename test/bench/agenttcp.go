@@ -173,10 +173,11 @@ type Pings struct {
 	Length time.Duration
 }
 
-// Trips are round trips.
+// Trips are round trips, without the first one of a connection, which waited
+// for its far legs.
 type Trips struct {
-	N        int
-	P50, P99 time.Duration
+	N             int
+	P50, P99, Max time.Duration
 }
 
 // Ping sends a byte, waits for its echo, and so on.
@@ -197,9 +198,9 @@ func (a *Agent) Ping(p Pings, t *Trips) error {
 	if len(took) < 2 {
 		return errors.New("no byte came back in time")
 	}
-	took = took[1:] // the first one waited for the connection's far legs
+	took = took[1:]
 	slices.Sort(took)
-	*t = Trips{len(took), took[len(took)/2], took[len(took)*99/100]}
+	*t = Trips{len(took), took[len(took)/2], took[len(took)*99/100], took[len(took)-1]}
 	return nil
 }
 

@@ -4,6 +4,7 @@
 //
 //	bench [flags]                 measure; make bench
 //	bench compare OLD NEW         what changed between two -json files
+//	bench soak [-for 1h]          mixed load for long; fails when memory grows; make soak
 //	bench flame FILE.svg          a flame graph of both proxies, by perf(1); make bench-flame
 //
 // Each system is started once and reused: a round runs every test on every
@@ -16,6 +17,7 @@
 //   - system.go, child.go, peers.go, nexd.go: the systems
 //   - tests.go, rest.go, members.go: what is measured
 //   - runner.go, result.go, report.go, compare.go: in which order, and what came of it
+//   - soak.go: whether what the proxies hold grows
 //   - flame.go, flamesvg.go: samples of perf, as a picture
 //
 // Each system has a namespace of its own with a loopback, the one with a kernel

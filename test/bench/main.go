@@ -35,6 +35,8 @@ func command(args []string) error {
 			return child(args[1:])
 		case "flame":
 			return flame(args[1:])
+		case "soak":
+			return soak(args[1:])
 		case "compare":
 			return compareFiles(args[1:])
 		}

@@ -16,6 +16,7 @@ type nexdOptions struct {
 	path string // direct, udp or tls: the latter two through the service's relay
 	mtu  int    // 0: what it finds the path to carry
 	old  bool
+	ops  bool // with metrics
 }
 
 func nexdOf(o nexdOptions) func(*env, *system) error {
@@ -99,6 +100,12 @@ func startNexd(e *env, s *system, o nexdOptions) error {
 	if o.mtu > 0 {
 		for i := range args {
 			args[i] = append(args[i], "--mtu", strconv.Itoa(o.mtu))
+		}
+	}
+	if o.ops {
+		for i := range args {
+			s.ops[i] = "127.0.0.1:" + s.port()
+			args[i] = append(args[i], "--ops-listen", s.ops[i])
 		}
 	}
 	if _, err := s.proxy(v, nexd, s.far, "ingress", args[0]...); err != nil {

@@ -75,6 +75,8 @@ type system struct {
 	procs []*proc
 	// counted are the proxies, the one at the server first.
 	counted []*proc
+	// ops are where these tell their metrics, if they do.
+	ops [2]string
 	// path says whether packets still take the way the system is about; nil: they must.
 	path func() error
 
