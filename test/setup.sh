@@ -29,6 +29,10 @@ ssh                              openssh-client
 rsync                            rsync
 curl                             curl
 tcpdump                          tcpdump
+tshark                           tshark
+wireguard-go                     wireguard-go
+wg                               wireguard-tools
+ethtool                          ethtool
 miniupnpd                        miniupnpd-nftables
 git                              git
 gcc                              gcc

@@ -1,0 +1,377 @@
+package e2e
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	mathrand "math/rand/v2"
+	"net"
+	"net/netip"
+	"sync"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// streamBytes go each way over each connection.
+const streamBytes = 4 << 20
+
+// TestStockPeer: the data plane of a member and Debian's wireguard-go, with the
+// kernel's TCP/IP behind it, are peers like others: either begins, both kinds of
+// addresses inside and outside, and MTUs of which neither side tells the other.
+// What ours emits meanwhile is right to the last checksum.
+func TestStockPeer(t *testing.T) {
+	for _, c := range []struct {
+		ourMTU, stockMTU int
+		v6Outside        bool
+	}{
+		{1420, 1420, true}, // 1,500 bytes outside
+		{1280, 1280, false},
+		{1280, 1420, false},
+	} {
+		t.Run(fmt.Sprintf("%d to %d", c.ourMTU, c.stockMTU), func(t *testing.T) {
+			a := newAgainst(t, c.ourMTU, c.stockMTU, c.v6Outside)
+			inner, outer := a.record(t)
+			a.begin(t)
+			a.pings(t)
+			a.streams(t)
+			a.datagrams(t, c.ourMTU, c.stockMTU)
+			a.closedPorts(t)
+			a.shortConnections(t)
+			a.rekey(t)
+			a.judge(t, inner, outer, c.ourMTU)
+		})
+	}
+}
+
+// begin has each side begin while the other one cannot, and ends with a session.
+func (a *against) begin(t *testing.T) {
+	t.Helper()
+	// The stock peer has no endpoint of ours.
+	a.stock.add(a.plane.key, netip.AddrPort{}, ourMesh...)
+	a.plane.add(a.stock.key, a.there, stockMesh...)
+	a.ping(t, stockMesh[0])
+	if itself, other := a.stock.handshakes(); itself != 0 || other == 0 {
+		t.Fatalf("nexd began: the stock peer began %d and nexd %d handshakes", itself, other)
+	}
+	a.stock.forget(a.plane.key)
+	a.plane.forget()
+
+	// Ours sends nothing, and WireGuard has not even heard of the peer.
+	_, before := a.stock.handshakes()
+	a.plane.add(a.stock.key, a.there, stockMesh...)
+	a.stock.add(a.plane.key, a.here, ourMesh...)
+	if err := a.pingFromStock(ourMesh[0], 56); err != nil {
+		t.Fatalf("the stock peer begins: %v", err)
+	}
+	if itself, other := a.stock.handshakes(); itself == 0 || other != before {
+		t.Fatalf("the stock peer began: it began %d and nexd %d handshakes", itself, other-before)
+	}
+}
+
+func (a *against) ping(t *testing.T, to netip.Addr) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	if _, err := a.plane.Ping(ctx, to); err != nil {
+		t.Fatalf("ping %s: %v", to, err)
+	}
+}
+
+func (a *against) pings(t *testing.T) {
+	t.Helper()
+	for i := range ourMesh {
+		a.ping(t, stockMesh[i])
+		for _, size := range []int{0, 56, 3001} {
+			if err := a.pingFromStock(ourMesh[i], size); err != nil {
+				t.Errorf("stock pings %s with %d bytes: %v", ourMesh[i], size, err)
+			}
+		}
+	}
+}
+
+// seeded is the stream that a seed stands for.
+func seeded(seed byte) io.Reader {
+	return io.LimitReader(mathrand.NewChaCha8([32]byte{seed}), streamBytes)
+}
+
+// sums of the streams.
+var seededSum = sync.OnceValue(func() (sums [2][sha256.Size]byte) {
+	for i := range sums {
+		h := sha256.New()
+		io.Copy(h, seeded(byte(i)))
+		sums[i] = [sha256.Size]byte(h.Sum(nil))
+	}
+	return sums
+})
+
+// sendSeeded sends a stream and closes that direction.
+func sendSeeded(c net.Conn, seed byte) error {
+	if _, err := io.CopyBuffer(struct{ io.Writer }{c}, seeded(seed), make([]byte, 1<<17)); err != nil {
+		return fmt.Errorf("send: %w", err)
+	}
+	return c.(interface{ CloseWrite() error }).CloseWrite()
+}
+
+// receiveSeeded reads a stream to its end.
+func receiveSeeded(c net.Conn, seed byte) error {
+	h := sha256.New()
+	n, err := io.CopyBuffer(struct{ io.Writer }{h}, struct{ io.Reader }{c}, make([]byte, 1<<17))
+	switch {
+	case err != nil:
+		return fmt.Errorf("receive after %d bytes: %w", n, err)
+	case n != streamBytes:
+		return fmt.Errorf("received %d bytes of %d", n, streamBytes)
+	case [sha256.Size]byte(h.Sum(nil)) != seededSum()[seed]:
+		return errors.New("received other bytes than were sent")
+	}
+	return nil
+}
+
+// oneAfterTheOther: the server hears the client's end before it begins.
+func oneAfterTheOther(c net.Conn, client bool) error {
+	if client {
+		return errors.Join(sendSeeded(c, 0), receiveSeeded(c, 1))
+	}
+	if err := receiveSeeded(c, 0); err != nil {
+		return err
+	}
+	return sendSeeded(c, 1)
+}
+
+// bothAtOnce: data and acknowledgements of both directions travel together.
+func bothAtOnce(c net.Conn, client bool) error {
+	var out, in byte = 1, 0
+	if client {
+		out, in = 0, 1
+	}
+	sent := make(chan error, 1)
+	go func() { sent <- sendSeeded(c, out) }()
+	return errors.Join(receiveSeeded(c, in), <-sent)
+}
+
+// streams: bulk in both directions, whoever dialled.
+func (a *against) streams(t *testing.T) {
+	t.Helper()
+	ours, theirs := a.sides(t)
+	for _, pair := range [][2]side{{ours, theirs}, {theirs, ours}} {
+		for family := range ourMesh {
+			var wg sync.WaitGroup
+			for _, talk := range []func(net.Conn, bool) error{oneAfterTheOther, bothAtOnce} {
+				wg.Go(func() {
+					if err := converse(pair[0], pair[1], family, talk); err != nil {
+						t.Errorf("%s dials %s of %s: %v", pair[0].name, pair[1].addr[family], pair[1].name, err)
+					}
+				})
+			}
+			wg.Wait()
+		}
+	}
+}
+
+// converse connects client with server and has both talk.
+func converse(client, server side, family int, talk func(c net.Conn, client bool) error) error {
+	l, err := server.listen(netip.AddrPortFrom(server.addr[family], 0))
+	if err != nil {
+		return err
+	}
+	defer l.Close()
+	served := make(chan error, 1)
+	go func() {
+		c, err := l.Accept()
+		if err != nil {
+			served <- err
+			return
+		}
+		defer c.Close()
+		c.SetDeadline(time.Now().Add(60 * time.Second))
+		served <- talk(c, false)
+	}()
+	c, err := client.dial("tcp", addrPort(l.Addr()))
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	c.SetDeadline(time.Now().Add(60 * time.Second))
+	if err := talk(c, true); err != nil {
+		c.Close()
+		l.Close()
+		return errors.Join(fmt.Errorf("client: %w", err), <-served)
+	}
+	return <-served
+}
+
+func addrPort(a net.Addr) netip.AddrPort {
+	return netip.MustParseAddrPort(a.String())
+}
+
+// datagrams of all sizes, and back.
+func (a *against) datagrams(t *testing.T, mtus ...int) {
+	t.Helper()
+	sizes := []int{1, 0, 2, 3, 1200, 4001, 9000, math.MaxUint16 - 28}
+	for _, mtu := range mtus {
+		for _, headers := range []int{28, 48} {
+			sizes = append(sizes, mtu-headers-1, mtu-headers, mtu-headers+1)
+		}
+	}
+	ours, theirs := a.sides(t)
+	for _, pair := range [][2]side{{ours, theirs}, {theirs, ours}} {
+		client, server := pair[0], pair[1]
+		for family := range ourMesh {
+			pc, err := server.listenUDP(netip.AddrPortFrom(server.addr[family], 0))
+			if err != nil {
+				t.Fatal(err)
+			}
+			var wg sync.WaitGroup
+			wg.Go(func() { mirror(pc) })
+			c, err := client.dial("udp", addrPort(pc.LocalAddr()))
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, size := range sizes {
+				datagram := make([]byte, size)
+				rand.Read(datagram)
+				if err := exchange(c, datagram); err != nil {
+					t.Errorf("%s sends %d bytes to %s of %s: %v", client.name, size, server.addr[family], server.name, err)
+				}
+			}
+			c.Close()
+			pc.Close()
+			wg.Wait()
+		}
+	}
+}
+
+// mirror sends every datagram back until pc is closed.
+func mirror(pc net.PacketConn) {
+	b := make([]byte, 1<<16)
+	for {
+		n, from, err := pc.ReadFrom(b)
+		if err != nil {
+			return
+		}
+		pc.WriteTo(b[:n], from)
+	}
+}
+
+// closedPorts: what ours answers to nobody's packets.
+func (a *against) closedPorts(t *testing.T) {
+	t.Helper()
+	_, theirs := a.sides(t)
+	for _, to := range ourMesh {
+		c, err := theirs.dial("tcp", netip.AddrPortFrom(to, 9))
+		if err == nil {
+			c.Close()
+		}
+		if !errors.Is(err, unix.ECONNREFUSED) {
+			t.Errorf("stock dials a closed port of %s: %v", to, err)
+		}
+		u, err := theirs.dial("udp", netip.AddrPortFrom(to, 9))
+		if err != nil {
+			t.Fatal(err)
+		}
+		u.Write([]byte("x"))
+		u.SetReadDeadline(time.Now().Add(10 * time.Second))
+		if _, err := u.Read(make([]byte, 1)); !errors.Is(err, unix.ECONNREFUSED) {
+			t.Errorf("stock sends to a closed port of %s: %v", to, err)
+		}
+		u.Close()
+	}
+}
+
+// shortConnections say a word and end, by a half-close or a reset.
+func (a *against) shortConnections(t *testing.T) {
+	t.Helper()
+	ours, theirs := a.sides(t)
+	for _, pair := range [][2]side{{ours, theirs}, {theirs, ours}} {
+		for family := range ourMesh {
+			for i := range 10 {
+				err := converse(pair[0], pair[1], family, func(c net.Conn, client bool) error {
+					if !client {
+						_, err := io.Copy(struct{ io.Writer }{c}, struct{ io.Reader }{c})
+						if isReset(err) && i%5 == 4 {
+							err = nil
+						}
+						return err
+					}
+					if got, err := say(c, "hello"); err != nil || got != "hello" {
+						return fmt.Errorf("said hello, heard %q, %w", got, err)
+					}
+					if i%5 == 4 {
+						return reset(c)
+					}
+					if err := c.(interface{ CloseWrite() error }).CloseWrite(); err != nil {
+						return err
+					}
+					if n, err := c.Read(make([]byte, 1)); n != 0 || err != io.EOF {
+						return fmt.Errorf("after the end: %d bytes, %v", n, err)
+					}
+					return nil
+				})
+				if err != nil {
+					t.Errorf("%s dials %s for a word: %v", pair[0].name, pair[1].name, err)
+				}
+			}
+		}
+	}
+}
+
+// reset ends a connection of either side by a reset.
+func reset(c net.Conn) error {
+	if tcp, ok := c.(*net.TCPConn); ok {
+		tcp.SetLinger(0)
+		return tcp.Close()
+	}
+	return c.(interface{ Reset() error }).Reset()
+}
+
+// rekey has each side lose its session while a connection is open, and begin anew.
+func (a *against) rekey(t *testing.T) {
+	t.Helper()
+	ours, theirs := a.sides(t)
+	err := converse(ours, theirs, 0, func(c net.Conn, client bool) error {
+		if !client {
+			_, err := io.Copy(struct{ io.Writer }{c}, struct{ io.Reader }{c})
+			return err
+		}
+		word := func(when string) error {
+			if got, err := say(c, when); err != nil || got != when {
+				return fmt.Errorf("%s: heard %q, %w", when, got, err)
+			}
+			return nil
+		}
+		if err := word("before"); err != nil {
+			return err
+		}
+		itself, _ := a.stock.handshakes()
+		a.stock.forget(a.plane.key)
+		a.stock.add(a.plane.key, a.here, ourMesh...)
+		if err := a.pingFromStock(ourMesh[0], 56); err != nil {
+			return err
+		}
+		if now, _ := a.stock.handshakes(); now == itself {
+			return errors.New("the stock peer lost its session and made no other")
+		}
+		if err := word("after the stock peer began anew"); err != nil {
+			return err
+		}
+		_, other := a.stock.handshakes()
+		a.plane.forget()
+		a.plane.add(a.stock.key, a.there, stockMesh...)
+		if err := word("after nexd began anew"); err != nil {
+			return err
+		}
+		if _, now := a.stock.handshakes(); now == other {
+			return errors.New("nexd lost its session and made no other")
+		}
+		return c.(interface{ CloseWrite() error }).CloseWrite()
+	})
+	if err != nil {
+		t.Errorf("rekey: %v", err)
+	}
+}
