@@ -184,7 +184,7 @@ func (b *Bind) readExtra(x *extra) {
 				b.count.foreign.Add(1)
 				continue
 			}
-			b.count.ring.Add(uint64(b.ring.push(bufs[i][:sizes[i]], from)))
+			b.count.ring.Add(uint64(b.ring.push(from, bufs[i][:sizes[i]])))
 		}
 	}
 }

@@ -70,10 +70,28 @@ func (b *Bind) WriteRelay(relay uint16, peer key.Public, pkt []byte) error {
 // and keeps none of it. WireGuard's packets wait in a ring of 512 until they
 // are read; when it is full the oldest is dropped and counted.
 func (b *Bind) Deliver(relay uint16, peer key.Public, packet []byte) {
-	if relay == 0 || b.relayed(relay, peer, packet) != kindWireGuard || !b.open.Load() {
+	b.DeliverAll(relay, peer, [][]byte{packet})
+}
+
+// DeliverAll is [Bind.Deliver] of packets of one peer that came together.
+func (b *Bind) DeliverAll(relay uint16, peer key.Public, packets [][]byte) {
+	if relay == 0 {
 		return
 	}
-	b.count.ring.Add(uint64(b.ring.push(packet, b.relayEndpoint(relay, peer))))
+	run := 0 // of WireGuard's packets, begins here
+	for i, packet := range packets {
+		if b.relayed(relay, peer, packet) != kindWireGuard {
+			b.deliver(relay, peer, packets[run:i])
+			run = i + 1
+		}
+	}
+	b.deliver(relay, peer, packets[run:])
+}
+
+func (b *Bind) deliver(relay uint16, peer key.Public, packets [][]byte) {
+	if len(packets) > 0 && b.open.Load() {
+		b.count.ring.Add(uint64(b.ring.push(b.relayEndpoint(relay, peer), packets...)))
+	}
 }
 
 // relayed sorts a packet that came through a relay. All but WireGuard's are

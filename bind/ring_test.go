@@ -106,7 +106,7 @@ func TestDeliver(t *testing.T) {
 func TestRingIsBounded(t *testing.T) {
 	r := newRing()
 	for range 100 {
-		r.push(make([]byte, 60000), nil)
+		r.push(nil, make([]byte, 60000))
 	}
 	if r.n != ringBytes/60000 || r.bytes != r.n*60000 {
 		t.Errorf("%d packets of %d bytes", r.n, r.bytes)

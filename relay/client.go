@@ -39,10 +39,11 @@ type ClientConfig struct {
 	// Credential returns the newest credential, or nothing while there is none.
 	// It must not block; a new one is noticed at the next ping, or after [Client.Wake].
 	Credential func() []byte
-	// Deliver takes packets that came by WebSocket; those that came by UDP are
-	// what [Client.HandleUDP] returns. It is called by the connection's reader,
-	// which waits for it, and must not keep the packet. nil: they are dropped.
-	Deliver func(peer key.Public, packet []byte)
+	// Deliver takes packets that came by WebSocket, those of a peer that came
+	// one after the other in a message together; those that came by UDP are what
+	// [Client.HandleUDP] returns. It is called by the connection's reader, which
+	// waits for it, and must not keep them. nil: they are dropped.
+	Deliver func(peer key.Public, packets [][]byte)
 	// OnStatus is told of changes, OnPresence of peers that are not at the relay
 	// or have come. Both are called by Run's goroutine and must not block. They may be nil.
 	OnStatus   func(Status)

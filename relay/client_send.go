@@ -144,20 +144,19 @@ func (c *Client) sendUDP(to netip.AddrPort, head []byte, packets [][]byte) int {
 }
 
 func (c *Client) sendTLS(w *clientConn, head []byte, packets [][]byte) (n int) {
-	bytes := 0
-	for _, p := range packets {
+	bytes, from, dropped := 0, 0, 0
+	for i, p := range packets {
 		if len(p) == 0 || len(p) > MaxPacket {
 			c.count.send.Add(1)
+			dropped += w.queue.push(head, packets[from:i]...)
+			from = i + 1
 			continue
-		}
-		f := copyFrame(head)
-		f.b = append(f.b, p...)
-		if w.queue.push(key.Public{}, f) {
-			c.count.queue.Add(1)
 		}
 		n++
 		bytes += len(p)
 	}
+	dropped += w.queue.push(head, packets[from:]...)
+	c.count.queue.Add(uint64(dropped))
 	c.count.sentPackets.Add(uint64(n))
 	c.count.sentBytes.Add(uint64(bytes))
 	return n
@@ -166,7 +165,7 @@ func (c *Client) sendTLS(w *clientConn, head []byte, packets [][]byte) (n int) {
 // control sends one frame by a link.
 func (c *Client) control(u *upLink, frame []byte) {
 	if u.ws != nil {
-		u.ws.queue.push(key.Public{}, copyFrame(frame))
+		u.ws.queue.push(nil, frame)
 		return
 	}
 	_ = c.cfg.WriteUDP([][]byte{frame}, u.addr) // it will be sent again

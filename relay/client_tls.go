@@ -9,7 +9,7 @@ import (
 func (r *runner) flushTLS() {
 	if r.tls.conn != nil {
 		for _, f := range r.tls.out {
-			r.tls.conn.queue.push(r.c.cfg.Relay, copyFrame(f))
+			r.tls.conn.queue.push(nil, f)
 		}
 	}
 	r.tls.out = nil

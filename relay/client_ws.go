@@ -5,14 +5,21 @@ import (
 	"crypto/tls"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
+	"net/http/httptrace"
 	"net/netip"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/coder/websocket"
+
+	"nexd/key"
 )
+
+// maxDelivered bounds how many packets Deliver gets at once.
+const maxDelivered = 64
 
 const dialTimeout = 10 * time.Second
 
@@ -28,8 +35,19 @@ func newHTTPClient(cfg ClientConfig) *http.Client {
 	if proxy == nil {
 		proxy = http.ProxyFromEnvironment
 	}
+	connect := cfg.Dial
+	if connect == nil {
+		connect = new(net.Dialer).DialContext
+	}
+	dial := func(ctx context.Context, network, address string) (net.Conn, error) {
+		c, err := connect(ctx, network, address)
+		if err != nil {
+			return nil, err
+		}
+		return quiet(c), nil
+	}
 	return &http.Client{Transport: &http.Transport{
-		Proxy: proxy, DialContext: cfg.Dial, TLSClientConfig: tc,
+		Proxy: proxy, DialContext: dial, TLSClientConfig: tc,
 		TLSHandshakeTimeout: dialTimeout, DisableKeepAlives: false, MaxIdleConns: 1,
 		// Set and empty: no HTTP/2, over which there is no upgrade.
 		TLSNextProto: map[string]func(string, *tls.Conn) http.RoundTripper{},
@@ -40,7 +58,13 @@ func newHTTPClient(cfg ClientConfig) *http.Client {
 type clientConn struct {
 	client *Client
 	ws     *wsConn
-	queue  ring
+	tcp    *tcpConn // below TLS; nil: unknown
+
+	// Of the reader: a peer's packets in the message at hand.
+	from    key.Public
+	packets [][]byte
+
+	queue  outgoing
 	heard  atomic.Int64 // UnixNano
 	cancel context.CancelFunc
 	wg     sync.WaitGroup
@@ -78,19 +102,21 @@ func (c *Client) dial(ctx context.Context) {
 		c.dialed <- dialResult{err: fmt.Errorf("relay over websocket: %w", err)}
 		return
 	}
-	c.dialed <- dialResult{conn: c.newConn(up.conn)}
+	c.dialed <- dialResult{conn: c.newConn(up.conn, up.below)}
 }
 
 // upgrade keeps the connection from the WebSocket library, which does the
 // handshake and no more.
 type upgrade struct {
 	http.RoundTripper
-	conn io.ReadWriteCloser
+	conn  io.ReadWriteCloser
+	below net.Conn // what the HTTP client had, or nil
 }
 
 // RoundTrip implements [http.RoundTripper].
 func (u *upgrade) RoundTrip(r *http.Request) (*http.Response, error) {
-	resp, err := u.RoundTripper.RoundTrip(r)
+	trace := &httptrace.ClientTrace{GotConn: func(got httptrace.GotConnInfo) { u.below = got.Conn }}
+	resp, err := u.RoundTripper.RoundTrip(r.WithContext(httptrace.WithClientTrace(r.Context(), trace)))
 	if err != nil || resp.StatusCode != http.StatusSwitchingProtocols {
 		return resp, err
 	}
@@ -108,9 +134,13 @@ type kept struct{ io.ReadWriter }
 func (kept) Close() error { return nil }
 
 // newConn starts the connection's two goroutines; close ends them.
-func (c *Client) newConn(conn io.ReadWriteCloser) *clientConn {
+func (c *Client) newConn(conn io.ReadWriteCloser, below net.Conn) *clientConn {
 	ctx, cancel := context.WithCancel(context.Background())
-	w := &clientConn{client: c, ws: &wsConn{rw: conn, client: true}, cancel: cancel, broken: make(chan error)}
+	w := &clientConn{client: c, packets: make([][]byte, 0, maxDelivered), ws: &wsConn{rw: conn, client: true}, cancel: cancel, broken: make(chan error)}
+	if below != nil {
+		limitUnsent(below)
+		_, w.tcp = tcpOf(below)
+	}
 	w.queue.init()
 	w.heard.Store(time.Now().UnixNano())
 	w.wg.Add(2)
@@ -148,6 +178,7 @@ func (w *clientConn) read() error {
 func (w *clientConn) frames(message []byte) error {
 	c := w.client
 	w.heard.Store(time.Now().UnixNano())
+	defer w.deliver()
 	for len(message) > 0 {
 		frame, rest, err := nextFramed(message)
 		if err != nil {
@@ -157,9 +188,11 @@ func (w *clientConn) frames(message []byte) error {
 		peer, packet, ok, short := c.frame(frame)
 		switch {
 		case ok:
-			if c.cfg.Deliver != nil {
-				c.cfg.Deliver(peer, packet)
+			if peer != w.from || len(w.packets) == cap(w.packets) {
+				w.deliver()
 			}
+			w.from = peer
+			w.packets = append(w.packets, packet)
 		case short:
 			c.post(frame, netip.AddrPort{}, w)
 		}
@@ -167,35 +200,54 @@ func (w *clientConn) frames(message []byte) error {
 	return nil
 }
 
+// deliver hands on what was collected.
+func (w *clientConn) deliver() {
+	if len(w.packets) > 0 && w.client.cfg.Deliver != nil {
+		w.client.cfg.Deliver(w.from, w.packets)
+	}
+	clear(w.packets)
+	w.packets = w.packets[:0]
+}
+
 // write puts waiting frames into messages. A write that blocks is ended by
 // close: pings find out that nothing comes back.
 func (w *clientConn) write(ctx context.Context) error {
-	message := make([]byte, 0, writeChunk)
+	var messages [together]*message
 	for {
+		n, closed := w.queue.take(messages[:])
+		if n > 0 {
+			err := w.send(messages[:n])
+			for _, m := range messages[:n] {
+				m.done()
+			}
+			if err != nil {
+				return err
+			}
+			continue
+		}
+		if closed {
+			return context.Canceled
+		}
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-w.queue.wake:
 		}
-		for {
-			message = message[:wsHeadroom]
-			_, closed := w.queue.take(func(i ringItem) bool {
-				if len(message)+lengthSize+len(i.buf.b) > cap(message) {
-					return false
-				}
-				message = appendFramed(message, i.buf.b, nil)
-				return true
-			})
-			if len(message) > wsHeadroom {
-				if err := w.ws.write(message); err != nil {
-					return err
-				}
-				continue
-			}
-			if closed {
-				return context.Canceled
-			}
-			break
+	}
+}
+
+// send writes messages, by one write if it can.
+func (w *clientConn) send(messages []*message) error {
+	if len(messages) > 1 && w.tcp != nil {
+		w.tcp.hold()
+	}
+	for _, m := range messages {
+		if err := w.ws.write(m.room()); err != nil {
+			return err
 		}
 	}
+	if len(messages) > 1 && w.tcp != nil {
+		return w.tcp.release()
+	}
+	return nil
 }

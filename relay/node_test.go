@@ -80,10 +80,12 @@ func (r *testRelay) node(network string, options ...nodeOption) *testNode {
 		Private: n.private, Relay: r.private.Public(), UDP: []string{r.udp.String()}, URL: r.web.URL,
 		TLS:   transport.TLSClientConfig.Clone(),
 		Proxy: func(*http.Request) (*url.URL, error) { return nil, nil },
-		Deliver: func(peer key.Public, packet []byte) {
-			select {
-			case n.got <- gotPacket{peer, string(packet)}:
-			default: // nobody reads: Run must still end
+		Deliver: func(peer key.Public, packets [][]byte) {
+			for _, packet := range packets {
+				select {
+				case n.got <- gotPacket{peer, string(packet)}:
+				default: // nobody reads: Run must still end
+				}
 			}
 		},
 		OnPresence: func(peer key.Public, what Presence) {

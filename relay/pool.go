@@ -43,6 +43,9 @@ type PoolConfig struct {
 	// Deliver takes packets that came by TLS. It is called by the reader of the
 	// connection, for several relays at a time, and must not keep the packet.
 	Deliver func(relay uint16, peer key.Public, packet []byte)
+	// DeliverAll takes the packets of a peer that came together instead, by one
+	// call; nil: each goes to Deliver.
+	DeliverAll func(relay uint16, peer key.Public, packets [][]byte)
 	// OnChange is told that Status or Homes say something else than before. It
 	// is called by Run's goroutine, must not block, and may be nil.
 	OnChange func()

@@ -114,8 +114,15 @@ func (r *poolRunner) begin(ctx context.Context, m *member) {
 	client, err := NewClient(ClientConfig{
 		Private: p.cfg.Private, Relay: info.Key, UDP: info.UDP, WriteUDP: p.cfg.WriteUDP,
 		URL: info.URL, TLS: info.TLS, Proxy: p.cfg.Proxy, Dial: p.cfg.Dial, Credential: p.cfg.Credential,
-		Deliver: func(peer key.Public, packet []byte) {
-			if p.cfg.Deliver != nil {
+		Deliver: func(peer key.Public, packets [][]byte) {
+			if p.cfg.DeliverAll != nil {
+				p.cfg.DeliverAll(number, peer, packets)
+				return
+			}
+			if p.cfg.Deliver == nil {
+				return
+			}
+			for _, packet := range packets {
 				p.cfg.Deliver(number, peer, packet)
 			}
 		},

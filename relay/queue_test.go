@@ -1,12 +1,12 @@
 package relay
 
 import (
+	"bytes"
 	"encoding/binary"
 	"fmt"
 	"testing"
 	"testing/quick"
 
-	"nexd/key"
 	"nexd/test/need"
 )
 
@@ -101,24 +101,83 @@ func TestQueueKeepsItsBound(t *testing.T) {
 	}
 }
 
-func TestRingDropsTheOldest(t *testing.T) {
-	var r ring
-	r.init()
+// Frames wait as the messages they will be; over the bound the oldest go.
+func TestOutgoingDropsTheOldest(t *testing.T) {
+	var q outgoing
+	q.init()
+	head := []byte("head....")
+	frame := func(i int) []byte { return fmt.Appendf(make([]byte, 0, 1400), "%1400d", i) }
+	const each = lengthSize + 8 + 1400
+	const fit, more = maxOutgoing / each, 25
 	dropped := 0
-	for i := range ringSize + 10 {
-		if r.push(key.Public{}, copyFrame(fmt.Appendf(nil, "%d", i))) {
-			dropped++
+	for i := range (fit + more) / 2 {
+		dropped += q.push(head, frame(2*i), frame(2*i+1))
+	}
+	if want := (fit+more)/2*2 - fit; dropped != want {
+		t.Errorf("%d dropped, want %d", dropped, want)
+	}
+	next := dropped
+	for _, got := range takeAll(t, &q) {
+		if want := string(head) + string(frame(next)); string(got) != want {
+			t.Fatalf("frame %d: %.20q", next, got)
+		}
+		next++
+	}
+	if want := fit + dropped; next != want || q.bytes != 0 || len(q.messages) != 0 {
+		t.Errorf("the last was %d of %d, %d bytes and %d messages are left", next, want, q.bytes, len(q.messages))
+	}
+	q.close()
+	if q.push(nil, frame(1)) != 1 {
+		t.Error("a closed queue takes frames")
+	}
+	if n, closed := q.take(make([]*message, 1)); n != 0 || !closed {
+		t.Errorf("closed: %d messages, %v", n, closed)
+	}
+}
+
+// takeAll takes all frames, through messages of which none is too long.
+func takeAll(t *testing.T, q *outgoing) (frames [][]byte) {
+	t.Helper()
+	into := make([]*message, together)
+	for {
+		n, _ := q.take(into)
+		if n == 0 {
+			return frames
+		}
+		for _, m := range into[:n] {
+			if len(m.room()) > writeChunk {
+				t.Fatalf("a message of %d bytes", len(m.room()))
+			}
+			for rest := m.room()[wsHeadroom:]; len(rest) > 0; {
+				frame, after, err := nextFramed(rest)
+				if err != nil {
+					t.Fatal(err)
+				}
+				frames, rest = append(frames, bytes.Clone(frame)), after
+			}
+			m.done()
 		}
 	}
-	first := ""
-	n, _ := r.take(func(i ringItem) bool {
-		if first == "" {
-			first = string(i.buf.b)
+}
+
+// What is dropped, taken and left adds up, whatever the sizes.
+func TestOutgoingKeepsItsBound(t *testing.T) {
+	check := func(sizes []uint16) bool {
+		var q outgoing
+		q.init()
+		dropped := 0
+		for range 20 {
+			for _, n := range sizes {
+				dropped += q.push(make([]byte, headerSize), make([]byte, 1+int(n)%MaxPacket))
+				if q.bytes > maxOutgoing {
+					return false
+				}
+			}
 		}
-		return true
-	})
-	if dropped != 10 || n != ringSize || first != "10" {
-		t.Errorf("%d dropped, %d left, the first %s", dropped, n, first)
+		return len(takeAll(t, &q))+dropped == 20*len(sizes) && q.bytes == 0
+	}
+	if err := quick.Check(check, &quick.Config{MaxCount: 30}); err != nil {
+		t.Error(err)
 	}
 }
 

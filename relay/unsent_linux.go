@@ -9,7 +9,7 @@ import (
 // limitUnsent keeps the kernel from taking megabytes a slow client will get
 // seconds later: they wait in the fair queue, which knows what to drop.
 func limitUnsent(conn net.Conn) {
-	tcp := tcpOf(conn)
+	tcp, _ := tcpOf(conn)
 	if tcp == nil {
 		return
 	}

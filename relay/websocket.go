@@ -3,7 +3,6 @@ package relay
 import (
 	"bufio"
 	"bytes"
-	"crypto/tls"
 	"fmt"
 	"io"
 	"net"
@@ -293,7 +292,7 @@ func (c *tlsConn) closeSoon() {
 // shut closes the connection now. It may be called again.
 func (c *tlsConn) shut() {
 	c.queue.close()
-	if tcp := tcpOf(c.net); tcp != nil {
+	if tcp, _ := tcpOf(c.net); tcp != nil {
 		tcp.Close() // first: TLS would wait for a client that reads nothing to take its farewell
 	}
 	c.net.Close()
@@ -353,12 +352,3 @@ type buffered struct {
 }
 
 func (b *buffered) Read(p []byte) (int, error) { return b.r.Read(p) }
-
-// tcpOf returns the TCP connection below TLS, or nil.
-func tcpOf(conn net.Conn) *net.TCPConn {
-	if t, ok := conn.(*tls.Conn); ok {
-		conn = t.NetConn()
-	}
-	tcp, _ := conn.(*net.TCPConn)
-	return tcp
-}
