@@ -14,7 +14,7 @@
 #   bench-flame  where the time goes: docs/flame.svg, by perf, as root
 #   bench-paths  how fast paths are found and how long changes of networks are felt,
 #          in the NAT laboratory, as root; BENCHFLAGS='-runs 5 -only rebind', '-long'
-#   lint   format, vet and staticcheck, as pinned in tools.mod
+#   lint   format, vet and staticcheck, as pinned in tools.mod; and the tests of the benchmark
 #   fmt    format the Go files
 #   clean  remove what the above made
 
@@ -88,7 +88,7 @@ lint:
 	for script in .ci/run $$(git ls-files '*.sh'); do bash -n "$$script"; done
 	$(GO) vet ./...
 	$(TOOL) staticcheck ./...
-	cd test/bench && $(GO) vet ./...
+	cd test/bench && $(GO) vet ./... && $(GO) test ./...
 
 fmt:
 	$(TOOL) gofumpt -w $(GOFILES)
