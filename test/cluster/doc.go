@@ -1,3 +1,5 @@
+//go:build linux
+
 // Package cluster runs the real binaries in network namespaces for tests: a
 // control service and any number of nodes on one routed link, each in a
 // namespace of its own, the nodes without any privilege.

@@ -1,3 +1,5 @@
+//go:build linux
+
 package lab
 
 // Claim is what a kind of NAT says of itself, in the words of RFC 4787. The

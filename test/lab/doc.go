@@ -1,3 +1,5 @@
+//go:build linux
+
 // Package lab builds networks with NATs of every kind out of network
 // namespaces and nftables: sites with routers and nodes, joined by a public
 // core. Nothing leaves the machine.

@@ -1,3 +1,5 @@
+//go:build linux
+
 // Package netns gives tests network namespaces and programs that run in them.
 //
 //   - [NewSet] makes the namespaces of one test under a prefix of their own;

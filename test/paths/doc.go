@@ -1,3 +1,5 @@
+//go:build linux
+
 // Package paths sees how the real binaries reach each other through NATs of
 // every kind, and what happens to the connections through them when networks
 // change.

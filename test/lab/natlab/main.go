@@ -1,3 +1,5 @@
+//go:build linux
+
 // Command natlab builds a NAT laboratory by hand: the sites given as arguments,
 // then commands from standard input until it ends. Everything is removed at the
 // end. It needs root; nothing leaves the machine.

@@ -1,3 +1,5 @@
+//go:build linux
+
 // Command pathbench measures how fast real nexd daemons find their paths and
 // how long their connections are silent when networks change, in the NAT lab:
 // every scenario many times, as percentiles beside the goal. It needs root;
