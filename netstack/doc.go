@@ -14,6 +14,7 @@
 //   - acks.go: bare acknowledgements wait a moment for data to travel with.
 //   - [Stack.SetPathMTU] (mtu.go): how large packets may be, by destination.
 //   - [Conn], the listener and [Stack.DialTCP]: streams with half-close and reset (reset.go).
+//   - ports.go: gVisor hears of a listener with the first SYN to it.
 //   - window.go: to whom the receive window grows.
 //   - moving.go: how a proxy moves streams without waiting in them, and without a
 //     buffer between ([Conn.Notify], [Conn.ReadPieces], [Conn.WriteFrom]).

@@ -66,6 +66,8 @@ type Stack struct {
 	device *device
 	closed atomic.Bool
 
+	listeners listeners
+
 	mu        sync.Mutex // guards the fields below, and changes of addresses
 	addresses []netip.Addr
 	sockets   map[*PacketConn]struct{} // to be told when their address goes
@@ -84,6 +86,7 @@ func New(config Config) (*Stack, error) {
 	quiet()
 	s := &Stack{log: config.Log, link: newLink(config.MTU, pinned), sockets: map[*PacketConn]struct{}{}}
 	s.device = newDevice(s.link)
+	s.listeners.byPort = map[uint16]*listener{}
 	s.gvisor = stack.New(stack.Options{
 		NetworkProtocols: []stack.NetworkProtocolFactory{
 			ipv4.NewProtocol,
@@ -97,6 +100,7 @@ func New(config Config) (*Stack, error) {
 		},
 		HandleLocal: true, // dialling one's own address stays inside
 	})
+	s.gvisor.SetTransportProtocolHandler(tcp.ProtocolNumber, s.knock)
 	if err := s.configure(); err != nil {
 		s.Close()
 		return nil, err
@@ -254,6 +258,7 @@ func (s *Stack) Close() error {
 		s.closed.Store(true)
 		s.mu.Unlock()
 		s.gvisor.Close()
+		s.listeners.shut()
 		s.device.Close()
 		// gVisor's own Wait would also wait for endpoints made meanwhile, for as
 		// long as they live; only the protocols have goroutines.
