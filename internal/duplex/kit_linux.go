@@ -155,3 +155,11 @@ func (k *kit) socketError() error {
 	}
 	return nil
 }
+
+// hungUp reports whether both directions of the socket have ended.
+func (k *kit) hungUp() bool {
+	look := unix.PollFd{Fd: int32(k.fd)}
+	var now unix.Timespec
+	n, _, errno := unix.RawSyscall6(unix.SYS_PPOLL, uintptr(unsafe.Pointer(&look)), 1, uintptr(unsafe.Pointer(&now)), 0, 0, 0)
+	return errno == 0 && n == 1 && look.Revents&unix.POLLHUP != 0
+}

@@ -24,8 +24,11 @@ func (p *pump) upTry(fd uintptr) bool {
 			f.ended = true
 			return true
 		case f.watching:
+			// A unix socket whose peer has closed says so without end, and nothing else
+			// any more. An error that there is was there before the end: it is asked for last.
+			over := k.hungUp()
 			f.ended = p.sourceBroke(k.socketError())
-			return f.ended
+			return f.ended || over
 		case len(f.pending) > 0:
 			if !f.pass(k, f.pending) {
 				return true
