@@ -15,7 +15,7 @@
 //   - [Stack.SetPathMTU] (mtu.go): how large packets may be, by destination.
 //   - [Conn], the listener and [Stack.DialTCP]: streams with half-close and reset (reset.go).
 //   - ports.go: gVisor hears of a listener with the first SYN to it.
-//   - window.go: to whom the receive window grows.
+//   - window.go, beside.go: to whom the receive window grows, and how small it is beside others.
 //   - moving.go: how a proxy moves streams without waiting in them, and without a
 //     buffer between ([Conn.Notify], [Conn.ReadPieces], [Conn.WriteFrom]).
 //   - [PacketConn]: datagrams, with bounded buffers.

@@ -1,7 +1,9 @@
 package netstack
 
 import (
+	"encoding/binary"
 	"hash/maphash"
+	"net/netip"
 
 	"gvisor.dev/gvisor/pkg/tcpip/header"
 	"gvisor.dev/gvisor/pkg/tcpip/stack"
@@ -195,7 +197,7 @@ func (q *queue) flowOf(pkt *stack.PacketBuffer) int {
 
 // flowHash is the same for all packets of a connection in one direction.
 func flowHash(seed maphash.Seed, pkt *stack.PacketBuffer) uint64 {
-	var id [37]byte
+	var id flowID
 	ip := pkt.NetworkHeader().Slice()
 	switch {
 	case len(ip) >= header.IPv6MinimumSize && ip[0]>>4 == 6:
@@ -208,5 +210,21 @@ func flowHash(seed maphash.Seed, pkt *stack.PacketBuffer) uint64 {
 	case header.TCPProtocolNumber, header.UDPProtocolNumber:
 		copy(id[33:], pkt.TransportHeader().Slice())
 	}
+	return maphash.Bytes(seed, id[:])
+}
+
+// flowID is what a flow is known by: source and destination, 8 bytes together for
+// IPv4 and 32 for IPv6, at 32 the protocol, and the ports.
+type flowID [37]byte
+
+// streamHash is the flowHash of the packets that a TCP connection sends from one
+// address to another.
+func streamHash(seed maphash.Seed, from, to netip.AddrPort) uint64 {
+	var id flowID
+	n := copy(id[:], from.Addr().AsSlice())
+	copy(id[n:], to.Addr().AsSlice())
+	id[32] = byte(header.TCPProtocolNumber)
+	binary.BigEndian.PutUint16(id[33:], from.Port())
+	binary.BigEndian.PutUint16(id[35:], to.Port())
 	return maphash.Bytes(seed, id[:])
 }

@@ -3,6 +3,7 @@ package netstack
 import (
 	"bytes"
 	"encoding/binary"
+	"net/netip"
 	"sync"
 
 	"gvisor.dev/gvisor/pkg/buffer"
@@ -253,15 +254,20 @@ func (j *joiner) close(l *link, bufs [][]byte, offset, i int) {
 // injectTCP gives a segment that is not joined to gVisor.
 func (l *link) injectTCP(protocol tcpip.NetworkProtocolNumber, s segment) {
 	view := buffer.NewViewWithData(s.packet)
-	l.clamp(view.AsSlice(), s)
+	if s.flags&header.TCPFlagSyn != 0 {
+		l.synchronize(view.AsSlice(), s)
+	}
 	l.inject(protocol, view)
 }
 
-// clamp lowers the MSS in a SYN to what the path to its sender carries.
-func (l *link) clamp(packet []byte, s segment) {
-	if s.flags&header.TCPFlagSyn != 0 {
-		mtu, _ := l.mtus.get(source(packet))
-		clampMSS(header.TCP(packet[s.ip:]), s.ip, mtu)
+// synchronize lowers the MSS in a SYN to what the path to its sender carries.
+func (l *link) synchronize(packet []byte, s segment) {
+	tcp, from := header.TCP(packet[s.ip:]), source(packet)
+	mtu, _ := l.mtus.get(from)
+	clampMSS(tcp, s.ip, mtu)
+	if s.flags&header.TCPFlagAck != 0 {
+		own := netip.AddrPortFrom(destination(packet), tcp.DestinationPort())
+		l.beside.answered(streamHash(l.beside.seed, own, netip.AddrPortFrom(from, tcp.SourcePort())), tcp)
 	}
 }
 

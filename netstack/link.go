@@ -15,6 +15,7 @@ import (
 type link struct {
 	queue      *queue
 	acks       *acks
+	beside     *beside
 	mtus       mtus
 	dispatcher atomic.Pointer[stack.NetworkDispatcher]
 	own        atomic.Pointer[[]netip.Addr] // where packets may go to; replaced as a whole
@@ -27,7 +28,7 @@ var (
 )
 
 func newLink(mtu int, pinned bool) *link {
-	l := &link{queue: newQueue(), mtus: mtus{own: mtu, pinned: pinned}}
+	l := &link{queue: newQueue(), beside: newBeside(), mtus: mtus{own: mtu, pinned: pinned}}
 	l.own.Store(new([]netip.Addr))
 	l.acks = newAcks(func(pkt *stack.PacketBuffer) { l.push(pkt) })
 	return l
@@ -40,6 +41,7 @@ func newLink(mtu int, pinned bool) *link {
 func (l *link) WritePackets(list stack.PacketBufferList) (int, tcpip.Error) {
 	sent := 0
 	for _, pkt := range list.AsSlice() {
+		l.beside.leave(pkt)
 		if !l.acks.hold(pkt) {
 			if err := l.push(pkt); err != nil {
 				return sent, err

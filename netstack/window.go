@@ -22,6 +22,9 @@ func (c *Conn) settle() {
 	var info tcpip.TCPInfoOption
 	err := c.endpoint.GetSockOpt(&info)
 	c.near = err == nil && info.RTT > 0 && info.RTT <= nearby
+	if c.near {
+		c.stack.link.beside.isNear(streamHash(c.stack.link.beside.seed, c.local, c.remote))
+	}
 }
 
 // moderate lets the receive window follow what was read, n bytes.

@@ -1,6 +1,9 @@
 package netstack_test
 
 import (
+	"io"
+	"net"
+	"sync"
 	"testing"
 	"time"
 
@@ -46,4 +49,108 @@ func TestWindow(t *testing.T) {
 			t.Errorf("a receive buffer of %d bytes", size)
 		}
 	})
+}
+
+// windows watches what a side of a wire advertises, by connection.
+type windows struct {
+	mu    sync.Mutex
+	flows map[uint16]*advertised // by the port that advertises
+	back  int                    // bytes that were promised and taken back
+}
+
+type advertised struct {
+	edge   uint32
+	lately int // the last window, in bytes
+}
+
+func (w *windows) see(packet []byte) {
+	ip := header.IPv4MinimumSize
+	if packet[0]>>4 == 6 {
+		ip = header.IPv6MinimumSize
+	}
+	tcp := header.TCP(packet[ip:])
+	if tcp.Flags()&header.TCPFlagAck == 0 || tcp.Flags()&(header.TCPFlagSyn|header.TCPFlagRst) != 0 {
+		return
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	f := w.flows[tcp.SourcePort()]
+	if f == nil {
+		f = &advertised{edge: tcp.AckNumber()}
+		w.flows[tcp.SourcePort()] = f
+	}
+	f.lately = int(tcp.WindowSize()) << 7 // the scale of a largest buffer of 4 MB
+	edge := tcp.AckNumber() + uint32(f.lately)
+	if short := int32(f.edge - edge); short > 0 {
+		w.back = max(w.back, int(short))
+	} else {
+		f.edge = edge
+	}
+}
+
+func (w *windows) of(c *netstack.Conn) int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	f := w.flows[uint16(c.LocalAddr().(*net.TCPAddr).Port)]
+	if f == nil {
+		return 0
+	}
+	return f.lately
+}
+
+// Beside another connection that is in use the window of a nearby peer is small;
+// it is whole before and afterwards, and all bytes arrive.
+func TestWindowBeside(t *testing.T) {
+	for _, family := range families {
+		t.Run(family.name, func(t *testing.T) {
+			seen := &windows{flows: map[uint16]*advertised{}}
+			a, b := netstacktest.PairWith(t, netstacktest.Options{Hook: func(packet []byte, fromA bool) bool {
+				if !fromA {
+					seen.see(packet)
+				}
+				return true
+			}})
+			client, server := connect(t, a, b, family.b)
+			for deadline := time.Now().Add(patience); !server.Near(); client, server = connect(t, a, b, family.b) {
+				if time.Now().After(deadline) {
+					t.Fatal("nobody is near")
+				}
+			}
+			one, other := connect(t, a, b, family.b)
+			const small, whole = 300 << 10, 400 << 10
+			send := func(until func(window int) bool) {
+				t.Helper()
+				buf := make([]byte, 1<<20)
+				var got sync.WaitGroup
+				defer got.Wait()
+				for deadline := time.Now().Add(patience); ; {
+					got.Go(func() { io.CopyN(io.Discard, struct{ io.Reader }{server}, int64(len(buf))) })
+					if _, err := client.Write(buf); err != nil {
+						t.Fatal(err)
+					}
+					got.Wait()
+					if until(seen.of(server)) {
+						return
+					}
+					if time.Now().After(deadline) {
+						t.Fatalf("a window of %d bytes", seen.of(server))
+					}
+				}
+			}
+			send(func(window int) bool { return window >= whole })
+			ping := make([]byte, 1)
+			send(func(window int) bool {
+				one.Write(ping)
+				io.ReadFull(other, ping)
+				other.Write(ping)
+				io.ReadFull(one, ping)
+				return window <= small
+			})
+			send(func(window int) bool { return window >= whole })
+			exchange(t, client, server, 8<<20)
+			if seen.back >= 1<<7 {
+				t.Errorf("%d bytes were promised and taken back", seen.back)
+			}
+		})
+	}
 }
