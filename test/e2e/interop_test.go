@@ -5,23 +5,19 @@ package e2e
 import (
 	"context"
 	"crypto/rand"
-	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
 	"math"
-	mathrand "math/rand/v2"
 	"net"
 	"net/netip"
+	"os"
 	"sync"
 	"testing"
 	"time"
 
 	"golang.org/x/sys/unix"
 )
-
-// streamBytes go each way over each connection.
-const streamBytes = 4 << 20
 
 // TestStockPeer: the data plane of a member and Debian's wireguard-go, with the
 // kernel's TCP/IP behind it, are peers like others: either begins, both kinds of
@@ -58,21 +54,20 @@ func (a *against) begin(t *testing.T) {
 	a.stock.add(a.plane.key, netip.AddrPort{}, ourMesh...)
 	a.plane.add(a.stock.key, a.there, stockMesh...)
 	a.ping(t, stockMesh[0])
-	if itself, other := a.stock.handshakes(); itself != 0 || other == 0 {
-		t.Fatalf("nexd began: the stock peer began %d and nexd %d handshakes", itself, other)
+	if _, other := a.stock.handshakes(); other == 0 {
+		t.Fatal("nexd has a session, and began none")
 	}
 	a.stock.forget(a.plane.key)
 	a.plane.forget()
 
 	// Ours sends nothing, and WireGuard has not even heard of the peer.
-	_, before := a.stock.handshakes()
 	a.plane.add(a.stock.key, a.there, stockMesh...)
 	a.stock.add(a.plane.key, a.here, ourMesh...)
 	if err := a.pingFromStock(ourMesh[0], 56); err != nil {
 		t.Fatalf("the stock peer begins: %v", err)
 	}
-	if itself, other := a.stock.handshakes(); itself == 0 || other != before {
-		t.Fatalf("the stock peer began: it began %d and nexd %d handshakes", itself, other-before)
+	if itself, _ := a.stock.handshakes(); itself == 0 {
+		t.Fatal("the stock peer has a session, and began none")
 	}
 }
 
@@ -97,66 +92,6 @@ func (a *against) pings(t *testing.T) {
 	}
 }
 
-// seeded is the stream that a seed stands for.
-func seeded(seed byte) io.Reader {
-	return io.LimitReader(mathrand.NewChaCha8([32]byte{seed}), streamBytes)
-}
-
-// sums of the streams.
-var seededSum = sync.OnceValue(func() (sums [2][sha256.Size]byte) {
-	for i := range sums {
-		h := sha256.New()
-		io.Copy(h, seeded(byte(i)))
-		sums[i] = [sha256.Size]byte(h.Sum(nil))
-	}
-	return sums
-})
-
-// sendSeeded sends a stream and closes that direction.
-func sendSeeded(c net.Conn, seed byte) error {
-	if _, err := io.CopyBuffer(struct{ io.Writer }{c}, seeded(seed), make([]byte, 1<<17)); err != nil {
-		return fmt.Errorf("send: %w", err)
-	}
-	return c.(interface{ CloseWrite() error }).CloseWrite()
-}
-
-// receiveSeeded reads a stream to its end.
-func receiveSeeded(c net.Conn, seed byte) error {
-	h := sha256.New()
-	n, err := io.CopyBuffer(struct{ io.Writer }{h}, struct{ io.Reader }{c}, make([]byte, 1<<17))
-	switch {
-	case err != nil:
-		return fmt.Errorf("receive after %d bytes: %w", n, err)
-	case n != streamBytes:
-		return fmt.Errorf("received %d bytes of %d", n, streamBytes)
-	case [sha256.Size]byte(h.Sum(nil)) != seededSum()[seed]:
-		return errors.New("received other bytes than were sent")
-	}
-	return nil
-}
-
-// oneAfterTheOther: the server hears the client's end before it begins.
-func oneAfterTheOther(c net.Conn, client bool) error {
-	if client {
-		return errors.Join(sendSeeded(c, 0), receiveSeeded(c, 1))
-	}
-	if err := receiveSeeded(c, 0); err != nil {
-		return err
-	}
-	return sendSeeded(c, 1)
-}
-
-// bothAtOnce: data and acknowledgements of both directions travel together.
-func bothAtOnce(c net.Conn, client bool) error {
-	var out, in byte = 1, 0
-	if client {
-		out, in = 0, 1
-	}
-	sent := make(chan error, 1)
-	go func() { sent <- sendSeeded(c, out) }()
-	return errors.Join(receiveSeeded(c, in), <-sent)
-}
-
 // streams: bulk in both directions, whoever dialled.
 func (a *against) streams(t *testing.T) {
 	t.Helper()
@@ -174,42 +109,6 @@ func (a *against) streams(t *testing.T) {
 			wg.Wait()
 		}
 	}
-}
-
-// converse connects client with server and has both talk.
-func converse(client, server side, family int, talk func(c net.Conn, client bool) error) error {
-	l, err := server.listen(netip.AddrPortFrom(server.addr[family], 0))
-	if err != nil {
-		return err
-	}
-	defer l.Close()
-	served := make(chan error, 1)
-	go func() {
-		c, err := l.Accept()
-		if err != nil {
-			served <- err
-			return
-		}
-		defer c.Close()
-		c.SetDeadline(time.Now().Add(60 * time.Second))
-		served <- talk(c, false)
-	}()
-	c, err := client.dial("tcp", addrPort(l.Addr()))
-	if err != nil {
-		return err
-	}
-	defer c.Close()
-	c.SetDeadline(time.Now().Add(60 * time.Second))
-	if err := talk(c, true); err != nil {
-		c.Close()
-		l.Close()
-		return errors.Join(fmt.Errorf("client: %w", err), <-served)
-	}
-	return <-served
-}
-
-func addrPort(a net.Addr) netip.AddrPort {
-	return netip.MustParseAddrPort(a.String())
 }
 
 // datagrams of all sizes, and back.
@@ -277,12 +176,19 @@ func (a *against) closedPorts(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		u.Write([]byte("x"))
-		u.SetReadDeadline(time.Now().Add(10 * time.Second))
-		if _, err := u.Read(make([]byte, 1)); !errors.Is(err, unix.ECONNREFUSED) {
-			t.Errorf("stock sends to a closed port of %s: %v", to, err)
+		for range 5 {
+			u.SetDeadline(time.Now().Add(2 * time.Second))
+			if _, err = u.Write([]byte("x")); err == nil {
+				_, err = u.Read(make([]byte, 1))
+			}
+			if !errors.Is(err, os.ErrDeadlineExceeded) {
+				break
+			}
 		}
 		u.Close()
+		if !errors.Is(err, unix.ECONNREFUSED) {
+			t.Errorf("stock sends to a closed port of %s: %v", to, err)
+		}
 	}
 }
 
@@ -321,15 +227,6 @@ func (a *against) shortConnections(t *testing.T) {
 			}
 		}
 	}
-}
-
-// reset ends a connection of either side by a reset.
-func reset(c net.Conn) error {
-	if tcp, ok := c.(*net.TCPConn); ok {
-		tcp.SetLinger(0)
-		return tcp.Close()
-	}
-	return c.(interface{ Reset() error }).Reset()
 }
 
 // rekey has each side lose its session while a connection is open, and begin anew.
