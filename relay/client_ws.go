@@ -212,9 +212,10 @@ func (w *clientConn) deliver() {
 // write puts waiting frames into messages. A write that blocks is ended by
 // close: pings find out that nothing comes back.
 func (w *clientConn) write(ctx context.Context) error {
+	began := time.Now()
 	var messages [together]*message
 	for {
-		n, closed := w.queue.take(messages[:])
+		n, closed := w.queue.take(messages[:], int64(time.Since(began)))
 		if n > 0 {
 			err := w.send(messages[:n])
 			for _, m := range messages[:n] {

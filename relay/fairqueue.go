@@ -10,9 +10,8 @@ const quantum = 4096
 // round robin), so that one that floods delays itself alone; over the bound
 // the oldest frame of the sender with most bytes waiting is dropped.
 type fairQueue struct {
-	limit int
-
-	mu     sync.Mutex
+	mu     sync.Mutex // guards the fields below
+	limit  depth
 	closed bool
 	bytes  int
 	flows  map[*session]*flow // nil: the relay's own frames
@@ -63,7 +62,7 @@ func (q *fairQueue) push(from *session, frame []byte) (dropped int, first bool) 
 	fl.frames = append(fl.frames, f)
 	fl.bytes += len(frame)
 	q.bytes += len(frame)
-	for q.bytes > q.limit {
+	for q.bytes > q.limit.bytes() {
 		q.dropLongest()
 		dropped++
 	}
@@ -110,8 +109,8 @@ func (q *fairQueue) retire(fl *flow) {
 }
 
 // pop appends frames with their lengths to a message, up to its capacity, and
-// reports whether there were any.
-func (q *fairQueue) pop(message []byte) ([]byte, bool) {
+// reports whether there were any. now is in nanoseconds.
+func (q *fairQueue) pop(message []byte, now int64) ([]byte, bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	before := len(message)
@@ -137,7 +136,11 @@ func (q *fairQueue) pop(message []byte) ([]byte, bool) {
 			q.retire(fl)
 		}
 	}
-	return message, len(message) > before
+	if len(message) == before {
+		return message, false
+	}
+	q.limit.took(len(message)-before, now)
+	return message, true
 }
 
 // close drops what is there and refuses what comes.

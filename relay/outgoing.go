@@ -6,8 +6,9 @@ import (
 )
 
 const (
-	// maxOutgoing is how many bytes wait in a client's queue, with their lengths.
-	maxOutgoing = 512 << 10
+	// leastOutgoing is how many bytes may wait in a client's queue at any time,
+	// with their lengths; four times that may before a relay that takes them fast.
+	leastOutgoing = 256 << 10
 	// together is how many messages leave by one write at most.
 	together = 4
 )
@@ -22,6 +23,7 @@ type outgoing struct {
 	closed   bool
 	messages []*message // the oldest first
 	bytes    int
+	limit    depth
 }
 
 // message is one that is not written yet, with room for WebSocket's header.
@@ -32,7 +34,7 @@ type message struct {
 
 var emptyMessages = sync.Pool{New: func() any { return &message{b: make([]byte, 0, writeChunk)} }}
 
-func (q *outgoing) init() { q.wake = make(chan struct{}, 1) }
+func (q *outgoing) init() { q.wake, q.limit.least = make(chan struct{}, 1), leastOutgoing }
 
 // push copies frames in, each of them head and one of the bodies, and returns
 // how many frames were dropped: the oldest, or these if the queue is closed.
@@ -45,7 +47,7 @@ func (q *outgoing) push(head []byte, bodies ...[]byte) (dropped int) {
 	idle := q.bytes == 0
 	for _, body := range bodies {
 		n := lengthSize + len(head) + len(body)
-		for q.bytes+n > maxOutgoing {
+		for q.bytes+n > q.limit.bytes() {
 			q.dropOldest()
 			dropped++
 		}
@@ -93,14 +95,16 @@ func (q *outgoing) shift(n int) {
 }
 
 // take moves messages to into, as many as it has room for, and returns how
-// many; [message.done] gives them back.
-func (q *outgoing) take(into []*message) (n int, closed bool) {
+// many; [message.done] gives them back. now is in nanoseconds.
+func (q *outgoing) take(into []*message, now int64) (n int, closed bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	n = copy(into, q.messages)
+	before := q.bytes
 	for _, m := range into[:n] {
 		q.bytes -= len(m.b) - m.from
 	}
+	q.limit.took(before-q.bytes, now)
 	q.shift(n)
 	return n, q.closed
 }

@@ -6,13 +6,14 @@ import (
 	"fmt"
 	"testing"
 	"testing/quick"
+	"time"
 
 	"nexd/test/need"
 )
 
 func popAll(q *fairQueue) (frames [][]byte) {
 	for {
-		message, any := q.pop(make([]byte, 0, writeChunk))
+		message, any := q.pop(make([]byte, 0, writeChunk), 0)
 		if !any {
 			return frames
 		}
@@ -28,7 +29,7 @@ func popAll(q *fairQueue) (frames [][]byte) {
 
 // A sender that floods loses its own frames; another's are all there, in order.
 func TestQueueIsFair(t *testing.T) {
-	q := fairQueue{limit: 64 << 10}
+	q := fairQueue{limit: depth{least: 64 << 10}}
 	flood, quiet := &session{}, &session{}
 	frame := func(kind byte, i int) []byte {
 		b := make([]byte, 1200)
@@ -79,13 +80,13 @@ func TestQueueKeepsItsBound(t *testing.T) {
 		senders[i] = &session{}
 	}
 	check := func(sizes []uint16) bool {
-		q := fairQueue{limit: 2 * MaxFrame}
+		q := fairQueue{limit: depth{least: 2 * MaxFrame}}
 		pushed, dropped := 0, 0
 		for i, n := range sizes {
 			d, _ := q.push(senders[i%len(senders)], make([]byte, headerSize+int(n)%MaxPacket))
 			pushed++
 			dropped += d
-			if q.bytes > q.limit {
+			if q.bytes > q.limit.least {
 				return false
 			}
 		}
@@ -94,7 +95,7 @@ func TestQueueKeepsItsBound(t *testing.T) {
 	if err := quick.Check(check, nil); err != nil {
 		t.Error(err)
 	}
-	q := fairQueue{limit: 2 * MaxFrame}
+	q := fairQueue{limit: depth{least: 2 * MaxFrame}}
 	q.close()
 	if d, _ := q.push(nil, make([]byte, 20)); d != 1 || !q.empty() {
 		t.Error("a closed queue takes frames")
@@ -108,7 +109,7 @@ func TestOutgoingDropsTheOldest(t *testing.T) {
 	head := []byte("head....")
 	frame := func(i int) []byte { return fmt.Appendf(make([]byte, 0, 1400), "%1400d", i) }
 	const each = lengthSize + 8 + 1400
-	const fit, more = maxOutgoing / each, 25
+	const fit, more = leastOutgoing / each, 25
 	dropped := 0
 	for i := range (fit + more) / 2 {
 		dropped += q.push(head, frame(2*i), frame(2*i+1))
@@ -130,7 +131,7 @@ func TestOutgoingDropsTheOldest(t *testing.T) {
 	if q.push(nil, frame(1)) != 1 {
 		t.Error("a closed queue takes frames")
 	}
-	if n, closed := q.take(make([]*message, 1)); n != 0 || !closed {
+	if n, closed := q.take(make([]*message, 1), 0); n != 0 || !closed {
 		t.Errorf("closed: %d messages, %v", n, closed)
 	}
 }
@@ -140,7 +141,7 @@ func takeAll(t *testing.T, q *outgoing) (frames [][]byte) {
 	t.Helper()
 	into := make([]*message, together)
 	for {
-		n, _ := q.take(into)
+		n, _ := q.take(into, 0)
 		if n == 0 {
 			return frames
 		}
@@ -169,7 +170,7 @@ func TestOutgoingKeepsItsBound(t *testing.T) {
 		for range 20 {
 			for _, n := range sizes {
 				dropped += q.push(make([]byte, headerSize), make([]byte, 1+int(n)%MaxPacket))
-				if q.bytes > maxOutgoing {
+				if q.bytes > leastOutgoing {
 					return false
 				}
 			}
@@ -178,6 +179,27 @@ func TestOutgoingKeepsItsBound(t *testing.T) {
 	}
 	if err := quick.Check(check, &quick.Config{MaxCount: 30}); err != nil {
 		t.Error(err)
+	}
+}
+
+// Who takes much in a while may have more waiting; who took little, the least.
+func TestDepthFollowsWhatIsTaken(t *testing.T) {
+	d := depth{least: 1000}
+	for i, c := range []struct {
+		taken int
+		at    time.Duration
+		want  int
+	}{
+		{500, 10 * time.Millisecond, 1000}, // too soon to say
+		{1500, 50 * time.Millisecond, 2000},
+		{1 << 30, 110 * time.Millisecond, 4000},
+		{2000, 150 * time.Millisecond, 4000},
+		{1000, 210 * time.Millisecond, 1500},
+		{9000, time.Hour, 1000},
+	} {
+		if d.took(c.taken, int64(c.at)); d.bytes() != c.want {
+			t.Errorf("%d: %d bytes, want %d", i, d.bytes(), c.want)
+		}
 	}
 }
 

@@ -32,6 +32,7 @@ type tlsConn struct {
 	server *Server
 	ws     *wsConn
 	net    net.Conn
+	tcp    *tcpConn // below TLS; nil: it did not come by a Listener
 	remote string
 	place  place
 	queue  fairQueue
@@ -66,10 +67,11 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	handshake.CloseNow() // it has a connection that is none
 	c := &tlsConn{server: s, ws: &wsConn{rw: &buffered{grab.conn, grab.reader}}, net: grab.conn, remote: r.RemoteAddr, place: randomPlace(), pending: true}
-	c.queue.limit = s.limits.Queue
+	c.queue.limit.least = s.limits.Queue
 	c.ws.before = c.hurry
 	grab.conn.SetReadDeadline(time.Now().Add(s.limits.AdmissionTimeout))
 	limitUnsent(grab.conn)
+	_, c.tcp = tcpOf(grab.conn)
 	s.mu.Lock()
 	s.conns[c] = struct{}{}
 	late := s.done
@@ -259,24 +261,51 @@ func (c *tlsConn) write() {
 	room := chunks.Get().(*[]byte)
 	defer chunks.Put(room)
 	for {
-		message, any := c.queue.pop((*room)[:wsHeadroom])
-		if !any {
-			c.writer.Store(false)
-			// What came between pop and here found a writer.
-			if c.queue.empty() || c.writer.Swap(true) {
-				break
-			}
-			continue
-		}
-		if err := c.ws.write(message); err != nil {
+		any, err := c.writeSome(*room)
+		if err != nil {
 			c.server.log.Debug("relay websocket write", logkey.Addr, c.remote, logkey.Err, err)
 			c.shut()
 			return // with writer true: nobody starts another
+		}
+		if any {
+			continue
+		}
+		c.writer.Store(false)
+		// What came between pop and here found a writer.
+		if c.queue.empty() || c.writer.Swap(true) {
+			break
 		}
 	}
 	if c.closing.Load() {
 		c.shut()
 	}
+}
+
+// writeSome writes a message, or some by one write if they are there, and
+// reports whether there was any.
+func (c *tlsConn) writeSome(room []byte) (any bool, err error) {
+	held := false
+	for range together {
+		message, more := c.queue.pop(room[:wsHeadroom], c.server.now())
+		if !more {
+			break
+		}
+		if !any && c.tcp != nil && !c.queue.empty() {
+			held = true
+			c.tcp.hold()
+		}
+		any = true
+		if err := c.ws.write(message); err != nil {
+			return true, err
+		}
+		if !held {
+			break
+		}
+	}
+	if held {
+		err = c.tcp.release()
+	}
+	return any, err
 }
 
 // hurry bounds a write: a client that takes nothing is given up.
