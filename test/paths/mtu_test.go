@@ -46,13 +46,14 @@ func (s *stream) sized(want int, limit time.Duration) {
 // was known of the path: its segments may have stayed as small as they were.
 func (s *stream) anew() {
 	s.t.Helper()
-	err := s.bulk.Close()
-	if err == nil {
-		s.bulk, err = NewBulk(s.a, egressPort)
+	if err := s.bulk.Close(); err != nil {
+		s.t.Fatal(err)
 	}
+	bulk, err := NewBulk(s.a, egressPort)
 	if err != nil {
 		s.t.Fatal(err)
 	}
+	s.bulk = bulk
 	s.flows("at first")
 }
 
