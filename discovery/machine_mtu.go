@@ -73,6 +73,16 @@ func (m *machine) sizeAnew(now time.Time) {
 	m.best.size.begin(now, m.lastMTU[m.sizeKind()])
 }
 
+// forgetSizes: this host's network is another, and with it the start of each path.
+func (m *machine) forgetSizes(now time.Time) {
+	m.lastMTU = [3]int{}
+	for _, t := range m.targets {
+		if t.size != nil {
+			t.size.forget(now)
+		}
+	}
+}
+
 // sizeKind is the kind of the path, as far as its size goes.
 func (m *machine) sizeKind() int {
 	switch {

@@ -247,11 +247,6 @@ func (m *machine) checked(now time.Time, addr netip.AddrPort, near bool) {
 
 // localChanged: our own addresses are others now.
 func (m *machine) localChanged(now time.Time) {
-	for _, t := range m.targets {
-		if t.size != nil {
-			t.size.forget(now)
-		}
-	}
 	if m.best != nil {
 		m.asked = time.Time{} // what was sent from there counts no more
 		m.check(now, m.best, true)

@@ -3,6 +3,7 @@ package discovery
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -249,6 +250,32 @@ func TestSizeThroughRelay(t *testing.T) {
 		told := a.toldSince(b, began)
 		if len(told) == 0 || told[0] != baseMTU || a.mtu(b) != maxRelayMTU {
 			t.Errorf("packets of up to %v bytes", told)
+		}
+	})
+}
+
+// TestSizeOutlivesMappings: a NAT that gives the next STUN request another port
+// says nothing of what the paths carry; another network of the host's own does, for
+// those that rest, too.
+func TestSizeOutlivesMappings(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		limit := w.carries(1500)
+		a, b := w.at("203.0.113.1", symmetric), w.at("203.0.113.2", public)
+		time.Sleep(2 * time.Second)
+		bulk(a, b, 5*time.Second)
+		began, mapped := time.Now(), a.agent.NAT().Mapped
+		pour(a, b, 40*time.Millisecond, 11*time.Minute)
+		if slices.Equal(a.agent.NAT().Mapped, mapped) {
+			t.Fatalf("the NAT has not changed its mind: %v", mapped)
+		}
+		if got := a.toldSince(b, began); len(got) > 0 {
+			t.Errorf("packets of up to %v bytes", got)
+		}
+		limit.Store(9000)
+		a.agent.NetworkChanged()
+		bulk(a, b, 5*time.Second)
+		if got := a.mtu(b); got != 8920 {
+			t.Errorf("packets of up to %d bytes on another network", got)
 		}
 	})
 }

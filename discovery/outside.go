@@ -131,6 +131,11 @@ func (a *Agent) networkChanged() {
 	clear(a.stun.seen)               // how servers saw us there; offers wait for the new answers
 	a.stun.start(now)
 	a.advanceSTUN(now)
+	for _, p := range a.peers {
+		if p.session != nil {
+			p.machine.forgetSizes(now)
+		}
+	}
 	a.tellPeers(now)
 }
 

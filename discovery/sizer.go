@@ -23,12 +23,13 @@ import (
 // most; then it halves what is left between what passed and what did not. Each
 // size gets three tries, one in use five. A try is lost only when a check that was sent after it,
 // and is smaller, was answered: on a path that is silent or slow nothing is
-// concluded. An answer counts however late it comes.
+// concluded. An answer counts however late it comes, but not across a beginning.
 type sizer struct {
 	top      int       // the largest that is looked for; baseMTU: nothing is
 	mtu      int       // what may be used: proved, or baseMTU
 	proved   time.Time // when a check of mtu was last answered
 	hint     int       // a size worth a try; 0: none
+	began    time.Time // what was sent before says nothing of the path
 	fresh    bool      // the next step is the first of a search
 	ceiling  int       // the least size that did not pass; 0: none
 	refused  bool      // the ceiling is what this host knows, which costs no packet to ask
@@ -121,14 +122,14 @@ func (s *sizer) begin(now time.Time, hint int) {
 	if s.mtu > baseMTU {
 		hint = s.mtu
 	}
-	s.mtu, s.hint, s.reason = baseMTU, hint, otherPath
+	s.mtu, s.hint, s.reason, s.began = baseMTU, hint, otherPath, now
 	s.open, s.overtook = nil, passed{}
 	s.search(now)
 }
 
 // forget drops what is known of the path: the network is another.
 func (s *sizer) forget(now time.Time) {
-	s.ceiling, s.raiseAt, s.holes = 0, time.Time{}, 0
+	s.ceiling, s.raiseAt, s.holes, s.mtu = 0, time.Time{}, 0, baseMTU
 	s.begin(now, 0)
 }
 
@@ -265,6 +266,9 @@ func (s *sizer) lost(t *sizeTry, now time.Time) bool {
 
 // answered: a check was answered; size 0: a small one.
 func (s *sizer) answered(now, sent time.Time, size int) {
+	if sent.Before(s.began) {
+		return
+	}
 	if s.overtook.at.IsZero() || (passed{sent: sent, size: size}).after(s.overtook.sent, s.overtook.size) {
 		s.overtook = passed{sent, size, now}
 	}
@@ -313,6 +317,7 @@ func (s *sizer) held(now time.Time, size int) {
 
 // drop takes a size as not asked for.
 func (s *sizer) drop(size int) {
+	s.sent = time.Time{} // the question may be asked otherwise at once
 	s.open = slices.DeleteFunc(s.open, func(t sizeTry) bool { return t.size == size })
 }
 

@@ -70,3 +70,44 @@ func TestSizer(t *testing.T) {
 		}
 	}
 }
+
+// TestSizerBeginsAnew: what was sent before says nothing of another path.
+func TestSizerBeginsAnew(t *testing.T) {
+	sent := time.Unix(1000, 0)
+	s := newSizer(topMTU)
+	s.step(sent)
+	now := sent.Add(time.Millisecond)
+	s.forget(now)
+	s.answered(now.Add(time.Millisecond), sent, topMTU)
+	if s.mtu != baseMTU {
+		t.Errorf("%d by an answer from another network", s.mtu)
+	}
+	s.step(now)
+	s.answered(now.Add(time.Millisecond), now, topMTU)
+	if s.mtu != topMTU {
+		t.Errorf("%d, proved is %d", s.mtu, topMTU)
+	}
+}
+
+// TestDroppedQuestion: a question that was dropped, for there were too many, does
+// not put off the next one that is due anyway.
+func TestDroppedQuestion(t *testing.T) {
+	now := time.Unix(1000, 0)
+	path := &target{size: newSizer(topMTU)}
+	m := newMachine(now, nil, nil, topMTU)
+	m.best, m.sized = path, path
+	path.size.answered(now, now, 1440)
+	now = now.Add(activePing)
+	m.large, m.pours = now.Add(-stuckFor), pouring
+	m.askStuck(now)
+	if got := m.take(); len(got) == 0 || got[0].do != doPadded || !got[0].spare {
+		t.Fatalf("a stream that stopped is not asked after: %+v", got)
+	}
+	if m.verifyDue(now) {
+		t.Error("it is asked twice")
+	}
+	m.sizeDropped(path.Addr, 1440)
+	if !m.verifyDue(now) {
+		t.Error("nothing is asked, and nothing is due")
+	}
+}
