@@ -29,6 +29,7 @@ type Agent struct {
 	byHint    map[stunwire.Hint]*peer
 	active    map[*peer]struct{} // machines that have something to do
 	due       time.Time          // of the first of them
+	planned   time.Time          // when Run looks again at the latest; zero: it has just begun
 	asked     map[stunwire.TxID]ask
 	answers   limit // to all peers
 	unhurried limit // checks of bursts, to all peers
@@ -219,13 +220,32 @@ func (a *Agent) Run(ctx context.Context) error {
 		case <-timer.C:
 		}
 		now := time.Now()
+		a.forgive(now)
 		if !now.Before(resolveAt) && !a.resolving {
 			a.resolving = true
 			names := a.serverNames()
 			tasks.Go(func() { a.resolve(ctx, names) })
 		}
 		a.advance(now)
-		timer.set(a.sleep(now))
+		sleep := a.sleep(now)
+		a.planned = now.Add(sleep)
+		timer.set(sleep)
+	}
+}
+
+// overslept is how much later than it wanted this loop may look again before that
+// counts: on a machine that is too busy, or was suspended.
+const overslept = 50 * time.Millisecond
+
+// forgive keeps peers from being blamed for not answering while this process did
+// not run: what they sent meanwhile lies in the socket.
+func (a *Agent) forgive(now time.Time) {
+	late := now.Sub(a.planned)
+	if a.planned.IsZero() || late < overslept {
+		return
+	}
+	for p := range a.active {
+		p.machine.overslept(late)
 	}
 }
 

@@ -204,6 +204,15 @@ func (m *machine) detoured(now, at time.Time) {
 	m.ping(now)
 }
 
+// overslept: for that long nothing was looked at here. Answers have as much longer to come.
+func (m *machine) overslept(d time.Duration) {
+	for _, t := range []*time.Time{&m.asked, &m.repeated, &m.doubted} {
+		if !t.IsZero() {
+			*t = t.Add(d)
+		}
+	}
+}
+
 // keep looks after a good path.
 func (m *machine) keep(now time.Time) {
 	use, heard := m.lastUse(), m.heard()
