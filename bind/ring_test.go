@@ -120,3 +120,103 @@ func TestRingIsBounded(t *testing.T) {
 		t.Error("not empty")
 	}
 }
+
+// Packets of a peer that came together wait together, in order, but for those
+// that are not WireGuard's.
+func TestDeliverAll(t *testing.T) {
+	var stun, offers int
+	b := newBind(Config{
+		Relays:  &fakeRelays{},
+		OnSTUN:  func([]byte, netip.AddrPort) { stun++ },
+		OnOffer: func(uint16, key.Public, []byte) { offers++ },
+	}, &fakeSocket{})
+	peer := newPeer()
+	b.SetRoute(peer, Route{Path: relaypath.Addr(4)})
+	fns, _, err := b.Open(0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { b.Close() })
+	fn := fns[len(fns)-1]
+	var packets [][]byte
+	for i := range 3 * ringRun {
+		packets = append(packets, message(4, 64, byte(i)))
+	}
+	mixed := append([][]byte{stunMessage(0)}, packets[:40]...)
+	mixed = append(append(mixed, []byte{relaypath.Offer, 1}, nil), packets[40:]...)
+	b.DeliverAll(4, peer, mixed)
+	b.DeliverAll(0, peer, packets)
+	b.DeliverAll(4, peer, nil)
+	var got []packet
+	for len(got) < len(packets) {
+		got = append(got, readRing(t, fn, 50)...)
+	}
+	for i, p := range got {
+		if !bytes.Equal(p.data, packets[i]) || p.from != got[0].from {
+			t.Fatalf("packet %d is %x", i, p.data)
+		}
+	}
+	if s := b.Stats(); len(got) != len(packets) || stun != 1 || offers != 1 || s.DroppedRing != 0 {
+		t.Errorf("%d packets, %d STUN, %d offers, %d dropped", len(got), stun, offers, s.DroppedRing)
+	}
+	bufs, sizes, eps := buffers(128, 2048)
+	pass := func() {
+		b.DeliverAll(4, peer, packets)
+		if n, err := fn(bufs, sizes, eps); n != len(packets) || err != nil {
+			t.Fatalf("%d packets: %v", n, err)
+		}
+	}
+	if allocations := testing.AllocsPerRun(50, pass); allocations >= 1 && !poolsLose() {
+		t.Errorf("%v allocations for %d packets", allocations, len(packets))
+	}
+}
+
+// Whoever waits for the ring is told of all that comes, and each packet is
+// read or counted as dropped.
+func TestRingLosesNoWakeUp(t *testing.T) {
+	b := newBind(Config{Relays: &fakeRelays{}}, &fakeSocket{})
+	peer := newPeer()
+	b.SetRoute(peer, Route{Path: relaypath.Addr(4)})
+	fns, _, err := b.Open(0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { b.Close() })
+	const rounds = 2000
+	last := make(chan byte)
+	read := 0
+	go func() {
+		defer close(last)
+		bufs, sizes, eps := buffers(16, 2048)
+		for {
+			n, err := fns[len(fns)-1](bufs, sizes, eps)
+			if err != nil {
+				return
+			}
+			read += n
+			if mark := bufs[n-1][63]; mark != 0 {
+				last <- mark
+			}
+		}
+	}()
+	for i := range rounds {
+		mark := byte(1 + i%200)
+		var packets [][]byte
+		for range i % 50 {
+			packets = append(packets, message(4, 64, 0))
+		}
+		b.DeliverAll(4, peer, append(packets, message(4, 64, mark)))
+		if got := <-last; got != mark {
+			t.Fatalf("read up to %d, want %d", got, mark)
+		}
+	}
+	b.Close()
+	<-last
+	want := 0
+	for i := range rounds {
+		want += 1 + i%50
+	}
+	if read != want {
+		t.Errorf("%d packets of %d", read, want)
+	}
+}

@@ -43,6 +43,7 @@ func runChild() error {
 		return err
 	}
 	web := httptest.NewUnstartedServer(s)
+	web.Listener = Listener(web.Listener)
 	web.StartTLS()
 	defer web.Close()
 	ctx, cancel := context.WithCancel(context.Background())

@@ -84,6 +84,7 @@ func newRelay(t testing.TB, change ...func(*testRelay)) *testRelay {
 		s.ServeHTTP(w, req)
 	}))
 	r.web.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, slog.LevelError)
+	r.web.Listener = Listener(r.web.Listener)
 	r.web.StartTLS()
 	r.start("127.0.0.1:0")
 	t.Cleanup(func() {
