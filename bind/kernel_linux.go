@@ -3,9 +3,10 @@ package bind
 import (
 	"os"
 	"syscall"
-	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"nexd/internal/udpmsg"
 )
 
 // kernel is what [batched] asks of the system. Sandboxes refuse some of it, in
@@ -20,14 +21,8 @@ type kernel struct {
 }
 
 var linux = kernel{
-	receive: func(fd uintptr, first *unix.Mmsghdr, n int) (int, syscall.Errno) {
-		got, _, errno := unix.RawSyscall6(unix.SYS_RECVMMSG, fd, uintptr(unsafe.Pointer(first)), uintptr(n), unix.MSG_DONTWAIT, 0, 0)
-		return int(got), errno
-	},
-	send: func(fd uintptr, first *unix.Mmsghdr, n int) (int, syscall.Errno) {
-		sent, _, errno := unix.RawSyscall6(unix.SYS_SENDMMSG, fd, uintptr(unsafe.Pointer(first)), uintptr(n), unix.MSG_DONTWAIT, 0, 0)
-		return int(sent), errno
-	},
+	receive: udpmsg.Receive,
+	send:    udpmsg.Send,
 	option: func(fd uintptr, name int) (int, error) {
 		return unix.GetsockoptInt(int(fd), unix.IPPROTO_UDP, name)
 	},

@@ -16,10 +16,7 @@ import (
 const batchSize = conn.IdealBatchSize
 
 // batched carries many datagrams a system call: recvmmsg and sendmmsg, whose
-// messages may be many datagrams each (UDP_GRO, UDP_SEGMENT). The calls are
-// made here and not through x/net, which allocates an address for each
-// datagram. They do not block, and so are not announced to Go's scheduler:
-// what takes longer than 20 µs would otherwise lose its P to another thread.
+// messages may be many datagrams each (UDP_GRO, UDP_SEGMENT).
 type batched struct {
 	raw    syscall.RawConn
 	kernel kernel

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 	"golang.zx2c4.com/wireguard/conn"
 
+	"nexd/internal/udpmsg"
 	"nexd/test/need"
 )
 
@@ -137,7 +138,7 @@ func TestDeviceThatCannotCut(t *testing.T) {
 		return o.some(fd)
 	}
 	sent := tagged(repeated(100, 1400)...)
-	gaveUp, err := s.sendBatch(o, sent, o.address(to.AddrPort, false))
+	gaveUp, err := s.sendBatch(o, sent, udpmsg.PutAddr(&o.name, to.AddrPort, false))
 	if !gaveUp || err != nil || s.cuts.Load() {
 		t.Fatalf("gave up %v, error %v", gaveUp, err)
 	}
@@ -178,7 +179,7 @@ func TestCloseEndsABlockedSend(t *testing.T) {
 	}
 	ended := make(chan error)
 	go func() {
-		_, err := b.sendBatch(o, tagged(100), o.address(local(false, 9).AddrPort, false))
+		_, err := b.sendBatch(o, tagged(100), udpmsg.PutAddr(&o.name, local(false, 9).AddrPort, false))
 		ended <- err
 	}()
 	<-full

@@ -1,8 +1,6 @@
 package bind
 
 import (
-	"encoding/binary"
-	"net/netip"
 	"os"
 	"syscall"
 	"unsafe"
@@ -11,6 +9,7 @@ import (
 	"golang.zx2c4.com/wireguard/conn"
 
 	"nexd/internal/logkey"
+	"nexd/internal/udpmsg"
 )
 
 const (
@@ -29,8 +28,8 @@ type inbox struct {
 	hdrs  []unix.Mmsghdr
 	iovs  []unix.Iovec
 	names []unix.RawSockaddrInet6
-	tells []groTell // nil: the kernel does not join
-	room  []byte    // a buffer for each message
+	tells []udpmsg.Joined // nil: the kernel does not join
+	room  []byte          // a buffer for each message
 
 	next, got int // messages not dealt out yet
 	taken     int // bytes dealt out of the next one
@@ -43,19 +42,12 @@ type inbox struct {
 	known sources
 }
 
-// groTell is the control message that says how long the datagrams in a message are.
-type groTell struct {
-	hdr  unix.Cmsghdr
-	size int32
-	_    [12]byte // its padding, and room to spare
-}
-
 func newInbox(raw syscall.RawConn, receive func(uintptr, *unix.Mmsghdr, int) (int, syscall.Errno), joins bool, messages int) *inbox {
 	in := &inbox{raw: raw}
 	n := batchSize
 	if joins {
 		n = messages
-		in.tells, in.room = make([]groTell, n), make([]byte, n*joinedSize)
+		in.tells, in.room = make([]udpmsg.Joined, n), make([]byte, n*joinedSize)
 	}
 	in.hdrs, in.iovs, in.names = make([]unix.Mmsghdr, n), make([]unix.Iovec, n), make([]unix.RawSockaddrInet6, n)
 	for i := range in.hdrs {
@@ -65,7 +57,6 @@ func newInbox(raw syscall.RawConn, receive func(uintptr, *unix.Mmsghdr, int) (in
 		if joins {
 			in.iovs[i].Base = &in.room[i*joinedSize]
 			in.iovs[i].SetLen(joinedSize)
-			h.Control = (*byte)(unsafe.Pointer(&in.tells[i]))
 		}
 	}
 	in.call = func(fd uintptr) bool {
@@ -120,7 +111,7 @@ func (in *inbox) direct(bufs [][]byte, sizes []int, eps []conn.Endpoint) (int, e
 		return 0, err
 	}
 	for i := range n {
-		from, h := addrOf(&in.names[i]), &in.hdrs[i]
+		from, h := udpmsg.Addr(&in.names[i]), &in.hdrs[i]
 		if sizes[i] = int(h.Len); !from.IsValid() || h.Hdr.Flags&unix.MSG_TRUNC != 0 {
 			sizes[i] = 0
 		}
@@ -135,7 +126,7 @@ func (in *inbox) read(want int) (int, error) {
 		h := &in.hdrs[i].Hdr
 		h.Namelen, h.Flags = unix.SizeofSockaddrInet6, 0
 		if in.tells != nil {
-			h.SetControllen(int(unsafe.Sizeof(groTell{})))
+			in.tells[i].Ask(h)
 		}
 	}
 	in.want, in.errno = want, 0
@@ -158,13 +149,13 @@ func (in *inbox) read(want int) (int, error) {
 func (in *inbox) deal(bufs [][]byte, sizes []int, eps []conn.Endpoint) (n int) {
 	for in.next < in.got && n < len(bufs) {
 		i := in.next
-		from, length := addrOf(&in.names[i]), int(in.hdrs[i].Len)
+		from, length := udpmsg.Addr(&in.names[i]), int(in.hdrs[i].Len)
 		if !from.IsValid() { // of no family we know
 			in.next++
 			continue
 		}
 		at := i * joinedSize
-		k, taken := split(in.room[at+in.taken:at+length], in.size(i), bufs[n:], sizes[n:])
+		k, taken := split(in.room[at+in.taken:at+length], in.tells[i].Size(&in.hdrs[i].Hdr), bufs[n:], sizes[n:])
 		ep := in.known.endpoint(from)
 		for end := n + k; n < end; n++ {
 			eps[n] = ep
@@ -174,15 +165,6 @@ func (in *inbox) deal(bufs [][]byte, sizes []int, eps []conn.Endpoint) (n int) {
 		}
 	}
 	return n
-}
-
-// size returns how long the datagrams in a message are, 0 where it is one.
-func (in *inbox) size(i int) int {
-	t, h := &in.tells[i], &in.hdrs[i].Hdr
-	if int(h.Controllen) < unix.CmsgLen(4) || t.hdr.Level != unix.IPPROTO_UDP || t.hdr.Type != unix.UDP_GRO {
-		return 0
-	}
-	return int(t.size)
 }
 
 // split copies a message's datagrams, of size bytes each and the last perhaps
@@ -205,18 +187,4 @@ func split(message []byte, size int, bufs [][]byte, sizes []int) (n, taken int) 
 		n++
 	}
 	return n, taken
-}
-
-// addrOf reads a source address. Its zone is not told: nothing is sent to
-// addresses that need one.
-func addrOf(name *unix.RawSockaddrInet6) netip.AddrPort {
-	port := binary.BigEndian.Uint16((*[2]byte)(unsafe.Pointer(&name.Port))[:])
-	switch name.Family {
-	case unix.AF_INET:
-		v4 := (*unix.RawSockaddrInet4)(unsafe.Pointer(name))
-		return netip.AddrPortFrom(netip.AddrFrom4(v4.Addr), port)
-	case unix.AF_INET6:
-		return netip.AddrPortFrom(netip.AddrFrom16(name.Addr).Unmap(), port)
-	}
-	return netip.AddrPort{}
 }

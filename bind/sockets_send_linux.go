@@ -1,7 +1,6 @@
 package bind
 
 import (
-	"encoding/binary"
 	"net/netip"
 	"os"
 	"sync"
@@ -12,6 +11,7 @@ import (
 	"golang.zx2c4.com/wireguard/conn"
 
 	"nexd/internal/logkey"
+	"nexd/internal/udpmsg"
 )
 
 const (
@@ -30,7 +30,7 @@ const (
 type outbox struct {
 	hdrs  [batchSize]unix.Mmsghdr
 	iovs  [batchSize]unix.Iovec
-	asks  [batchSize]segmentAsk
+	asks  [batchSize]udpmsg.Cut
 	first [batchSize]int // the index of each message's first packet
 	name  unix.RawSockaddrInet6
 
@@ -38,13 +38,6 @@ type outbox struct {
 	call     func(fd uintptr) bool // made once
 	next, to int                   // messages still to be sent
 	errno    syscall.Errno
-}
-
-// segmentAsk is the control message that says how long the datagrams in a message are.
-type segmentAsk struct {
-	hdr  unix.Cmsghdr
-	size uint16
-	_    [6]byte // its padding
 }
 
 var outboxes = sync.Pool{New: func() any {
@@ -82,7 +75,7 @@ func (b *batched) send(bufs [][]byte, to netip.AddrPort) error {
 	o := outboxes.Get().(*outbox)
 	defer o.release()
 	o.send = b.kernel.send
-	namelen := o.address(to, b.v6)
+	namelen := udpmsg.PutAddr(&o.name, to, b.v6)
 	gaveUp := false
 	var err error
 	for len(bufs) > 0 && err == nil {
@@ -148,20 +141,6 @@ func (b *batched) sendSlowly(bufs [][]byte, to netip.AddrPort, why error) error 
 	return nil
 }
 
-// address puts down where the messages go. A zone is left out.
-func (o *outbox) address(to netip.AddrPort, v6 bool) (length uint32) {
-	port := (*[2]byte)(unsafe.Pointer(&o.name.Port))
-	binary.BigEndian.PutUint16(port[:], to.Port())
-	if v6 {
-		o.name.Family, o.name.Flowinfo, o.name.Scope_id = unix.AF_INET6, 0, 0
-		o.name.Addr = to.Addr().As16()
-		return unix.SizeofSockaddrInet6
-	}
-	v4 := (*unix.RawSockaddrInet4)(unsafe.Pointer(&o.name))
-	v4.Family, v4.Addr, v4.Zero = unix.AF_INET, to.Addr().As4(), [8]uint8{}
-	return unix.SizeofSockaddrInet4
-}
-
 // fill makes messages of the packets, which are no more than batchSize.
 func (o *outbox) fill(bufs [][]byte, namelen uint32, join bool) {
 	o.next, o.to = 0, 0
@@ -178,15 +157,9 @@ func (o *outbox) fill(bufs [][]byte, namelen uint32, join bool) {
 		h.Name, h.Namelen = (*byte)(unsafe.Pointer(&o.name)), namelen
 		h.Iov = &o.iovs[i]
 		h.SetIovlen(n)
-		h.Control = nil
-		h.SetControllen(0)
+		udpmsg.Whole(h)
 		if n > 1 {
-			a := &o.asks[o.to]
-			a.hdr.Level, a.hdr.Type = unix.IPPROTO_UDP, unix.UDP_SEGMENT
-			a.hdr.SetLen(unix.CmsgLen(2))
-			a.size = uint16(len(bufs[i]))
-			h.Control = (*byte)(unsafe.Pointer(a))
-			h.SetControllen(unix.CmsgSpace(2))
+			o.asks[o.to].Into(h, len(bufs[i]))
 		}
 		o.first[o.to] = i
 		i += n

@@ -11,10 +11,9 @@ import (
 	"testing"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"nexd/netstack/netstacktest"
 	"nexd/proxy"
+	"nexd/test/idle"
 	"nexd/test/need"
 )
 
@@ -48,7 +47,7 @@ func TestIdleMemory(t *testing.T) {
 	near.listening(0)
 
 	dial := func() (net.Conn, error) { return net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", out)) }
-	open := func(lot *parking) {
+	open := func(lot *idle.Lot) {
 		c := dialled(t, dial)
 		s := accepted(t, server)
 		for _, way := range [][2]net.Conn{{c, s}, {s, c}} {
@@ -59,10 +58,10 @@ func TestIdleMemory(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		lot.park(c)
-		lot.park(s)
+		lot.Park(c)
+		lot.Park(s)
 	}
-	none := newParking(t)
+	none := idle.NewLot(t)
 	for range 10 { // what is made once
 		open(none)
 	}
@@ -77,13 +76,13 @@ func TestIdleMemory(t *testing.T) {
 	}
 	// At rest there are the spare workers of both engines, at most.
 	rest := runtime.NumGoroutine() + 40
-	before := memory()
-	lot := newParking(t)
+	before := idle.Memory()
+	lot := idle.NewLot(t)
 	for range n {
 		open(lot)
 	}
 	quiet(rest)
-	each := int(memory()-before) / n / 2
+	each := int(idle.Memory()-before) / n / 2
 	t.Logf("%d connections: %d bytes each on each side", n, each)
 	if each > 16<<10 {
 		t.Errorf("a connection costs %d bytes on each side", each)
@@ -92,7 +91,7 @@ func TestIdleMemory(t *testing.T) {
 		t.Errorf("%d connections are open", s.Active)
 	}
 
-	lot.leave()
+	lot.Leave()
 	near.eventually(0, "closed", func(s proxy.RuleStatus) bool { return s.Active == 10 })
 	far.eventually(0, "closed", func(s proxy.RuleStatus) bool { return s.Active == 10 })
 	quiet(rest)
@@ -120,12 +119,12 @@ func TestRuleMemory(t *testing.T) {
 			all := parse(t, lines...)
 			w.engine.Apply(all[:1])
 			w.listening(0)
-			before, goroutines := memory(), runtime.NumGoroutine()
+			before, goroutines := idle.Memory(), runtime.NumGoroutine()
 			w.engine.Apply(all)
 			for i := range all {
 				w.listening(i)
 			}
-			each := int(memory()-before) / many
+			each := int(idle.Memory()-before) / many
 			t.Logf("%d bytes each", each)
 			if each > most {
 				t.Errorf("a rule costs %d bytes", each)
@@ -135,75 +134,4 @@ func TestRuleMemory(t *testing.T) {
 			}
 		})
 	}
-}
-
-// memory is what the process has in use.
-func memory() uint64 {
-	for range 3 { // what pools held goes with the second
-		runtime.GC()
-	}
-	var m runtime.MemStats
-	runtime.ReadMemStats(&m)
-	return m.HeapAlloc + m.StackInuse
-}
-
-// parking holds connections open without an open file for each: they are on
-// their way through a socket that nobody reads (unix(7), SCM_RIGHTS).
-type parking struct {
-	t       testing.TB
-	way     [2]int
-	waiting []*os.File
-}
-
-// parkedAtOnce is how many files one message carries; SCM_MAX_FD is 253.
-const parkedAtOnce = 200
-
-func newParking(t testing.TB) *parking {
-	way, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	p := &parking{t: t, way: way}
-	t.Cleanup(func() {
-		p.leave()
-	})
-	return p
-}
-
-// leave closes every connection.
-func (p *parking) leave() {
-	p.forget()
-	if p.way[0] >= 0 {
-		unix.Close(p.way[0])
-		unix.Close(p.way[1])
-		p.way[0] = -1
-	}
-}
-
-// park takes a connection, which stays open until leave.
-func (p *parking) park(c net.Conn) {
-	file, err := c.(*net.TCPConn).File()
-	c.Close()
-	if err != nil {
-		p.t.Fatal(err)
-	}
-	if p.waiting = append(p.waiting, file); len(p.waiting) < parkedAtOnce {
-		return
-	}
-	var all []int
-	for _, f := range p.waiting {
-		all = append(all, int(f.Fd()))
-	}
-	if err := unix.Sendmsg(p.way[0], []byte{0}, unix.UnixRights(all...), nil, 0); err != nil {
-		p.t.Fatal(err)
-	}
-	p.forget()
-}
-
-// forget closes the files of this process.
-func (p *parking) forget() {
-	for _, f := range p.waiting {
-		f.Close()
-	}
-	p.waiting = nil
 }

@@ -14,9 +14,8 @@ import (
 	"testing"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"nexd/key"
+	"nexd/test/idle"
 	"nexd/test/need"
 )
 
@@ -38,7 +37,7 @@ func TestIdleMemory(t *testing.T) {
 	}
 	t.Run("udp", func(t *testing.T) {
 		r := newRelay(t)
-		before := memory()
+		before := idle.Memory()
 		for i := range uint32(idleSessions) {
 			r.seatUDP(i)
 		}
@@ -49,86 +48,23 @@ func TestIdleMemory(t *testing.T) {
 		if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &l); err != nil || l.Cur < 2000 {
 			need.Missing(t, "the right to open 2000 files")
 		}
-		n := int(min(manyTLS(), l.Cur-2*parkedAtOnce))
+		n := int(min(manyTLS(), l.Cur-2*idle.AtOnce))
 		r := newRelay(t, func(r *testRelay) { r.limits.Idle = time.Hour })
 		conf := r.web.Client().Transport.(*http.Transport).TLSClientConfig.Clone()
 		conf.NextProtos, conf.ServerName = nil, "example.com" // httptest's certificate
-		lot := newParking(t)
-		before := memory()
+		lot := idle.NewLot(t)
+		before := idle.Memory()
 		for range n {
-			lot.park(r.joinBare(conf))
+			lot.Park(r.joinBare(conf))
 		}
 		r.idleCost(before, n)
 	})
 }
 
-// parking holds connections open without an open file for each: they are on
-// their way through a socket that nobody reads (unix(7), SCM_RIGHTS).
-type parking struct {
-	t       *testing.T
-	way     [2]int
-	waiting []*os.File
-}
-
-// parkedAtOnce is how many files one message carries; SCM_MAX_FD is 253.
-const parkedAtOnce = 200
-
-func newParking(t *testing.T) *parking {
-	way, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	p := &parking{t: t, way: way}
-	t.Cleanup(func() {
-		p.forget()
-		unix.Close(way[0])
-		unix.Close(way[1])
-	})
-	return p
-}
-
-// park takes a connection, which stays open until the test ends.
-func (p *parking) park(c net.Conn) {
-	p.t.Helper()
-	file, err := c.(*net.TCPConn).File()
-	c.Close()
-	if err != nil {
-		p.t.Fatal(err)
-	}
-	if p.waiting = append(p.waiting, file); len(p.waiting) < parkedAtOnce {
-		return
-	}
-	var all []int
-	for _, f := range p.waiting {
-		all = append(all, int(f.Fd()))
-	}
-	if err := unix.Sendmsg(p.way[0], []byte{0}, unix.UnixRights(all...), nil, 0); err != nil {
-		p.t.Fatal(err)
-	}
-	p.forget()
-}
-
-// forget closes the files of this process.
-func (p *parking) forget() {
-	for _, f := range p.waiting {
-		f.Close()
-	}
-	p.waiting = nil
-}
-
-// memory is what the process has in use.
-func memory() uint64 {
-	runtime.GC()
-	runtime.GC() // what pools held goes with the second
-	var m runtime.MemStats
-	runtime.ReadMemStats(&m)
-	return m.HeapAlloc + m.StackInuse
-}
-
 func (r *testRelay) idleCost(before uint64, n int) {
 	r.t.Helper()
 	s := r.server.Stats()
-	each := (memory() - before) / uint64(n)
+	each := (idle.Memory() - before) / uint64(n)
 	r.t.Logf("%d idle sessions: %d bytes each", n, each)
 	if each > 16<<10 || s.SessionsUDP+s.SessionsTLS != n {
 		r.t.Errorf("%d bytes a session; %+v", each, s)

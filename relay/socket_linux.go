@@ -1,28 +1,24 @@
 package relay
 
 import (
-	"encoding/binary"
 	"net/netip"
 	"os"
 	"syscall"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"nexd/internal/udpmsg"
 )
 
 // The socket reads and writes with recvmmsg and sendmmsg, many datagrams a
 // call, each of which may be many packets of one flow (UDP_GRO, UDP_SEGMENT).
-// The calls are made here and not through x/net, which allocates an address
-// for each datagram. They do not block, and so are not announced to Go's
-// scheduler: what takes longer than 20 µs would otherwise lose its P to another
-// thread, and keep the scheduler's monitor awake (12 % of a busy relay).
 
 const (
 	canShare  = true
-	batch     = 32
+	batch     = 64
 	bufSize   = 64 << 10
-	ctrlSize  = 64
-	nameSize  = unix.SizeofSockaddrInet6
+	bufStride = bufSize + 2048 // else the heads of all buffers meet in the same few sets of a cache
 	maxPieces = maxOut * maxSegments
 )
 
@@ -64,7 +60,7 @@ type inbox struct {
 	hdrs   [batch]unix.Mmsghdr
 	iovs   [batch]unix.Iovec
 	names  [batch]unix.RawSockaddrInet6
-	ctrl   [batch][ctrlSize]byte
+	joined [batch]udpmsg.Joined
 	bufs   []byte
 
 	call  func(fd uintptr) bool // made once
@@ -73,28 +69,26 @@ type inbox struct {
 }
 
 func newInbox(s *Socket) *inbox {
-	in := &inbox{socket: s, bufs: make([]byte, batch*bufSize)}
+	in := &inbox{socket: s, bufs: make([]byte, batch*bufStride)}
 	for i := range in.hdrs {
-		in.iovs[i].Base = &in.bufs[i*bufSize]
+		in.iovs[i].Base = &in.bufs[i*bufStride]
 		in.iovs[i].SetLen(bufSize)
 		h := &in.hdrs[i].Hdr
-		h.Iov, h.Name, h.Control = &in.iovs[i], (*byte)(unsafe.Pointer(&in.names[i])), &in.ctrl[i][0]
+		h.Iov, h.Name = &in.iovs[i], (*byte)(unsafe.Pointer(&in.names[i]))
 		h.SetIovlen(1)
+		in.ask(i)
 	}
 	in.call = func(fd uintptr) bool {
-		n, _, errno := unix.RawSyscall6(unix.SYS_RECVMMSG, fd, uintptr(unsafe.Pointer(&in.hdrs[0])), batch, unix.MSG_DONTWAIT, 0, 0)
-		in.n, in.errno = int(n), errno
-		return errno != unix.EAGAIN
+		in.n, in.errno = udpmsg.Receive(fd, &in.hdrs[0], batch)
+		return in.errno != unix.EAGAIN
 	}
 	return in
 }
 
 // read waits for datagrams and returns how many came.
 func (in *inbox) read() (int, error) {
-	for i := range in.hdrs {
-		h := &in.hdrs[i].Hdr
-		h.Namelen, h.Flags = nameSize, 0
-		h.SetControllen(ctrlSize)
+	for i := range max(in.n, 1) { // what the last call wrote over
+		in.ask(i)
 	}
 	if in.n > 1 && in.n < batch {
 		// Under load, who sends may first send more: fewer calls for as many packets.
@@ -114,57 +108,28 @@ func (in *inbox) read() (int, error) {
 	}
 }
 
+// ask says how much room there is for the name and the control message of the i-th.
+func (in *inbox) ask(i int) {
+	h := &in.hdrs[i].Hdr
+	h.Namelen, h.Flags = unix.SizeofSockaddrInet6, 0
+	in.joined[i].Ask(h)
+}
+
 // packet returns the i-th datagram: the packets in it have size bytes each, the last perhaps less.
 func (in *inbox) packet(i int) (packet []byte, size int, from netip.AddrPort) {
 	h := &in.hdrs[i]
-	at, n := i*bufSize, int(h.Len)
-	return in.bufs[at : at+n : at+bufSize], in.segmentSize(i, n), addrOf(&in.names[i])
-}
-
-// segmentSize reads what UDP_GRO tells; a datagram that came alone has its own size.
-func (in *inbox) segmentSize(i, n int) int {
-	h := &in.hdrs[i].Hdr
-	if int(h.Controllen) < unix.SizeofCmsghdr {
-		return n
+	at, n := i*bufStride, int(h.Len)
+	if size = in.joined[i].Size(&h.Hdr); size == 0 {
+		size = n // it came alone
 	}
-	c := (*unix.Cmsghdr)(unsafe.Pointer(&in.ctrl[i][0]))
-	if c.Level != unix.IPPROTO_UDP || c.Type != unix.UDP_GRO || int(h.Controllen) < unix.CmsgLen(4) {
-		return n
-	}
-	return int(*(*int32)(unsafe.Pointer(&in.ctrl[i][unix.CmsgLen(0)])))
-}
-
-func addrOf(name *unix.RawSockaddrInet6) netip.AddrPort {
-	port := binary.BigEndian.Uint16((*[2]byte)(unsafe.Pointer(&name.Port))[:])
-	switch name.Family {
-	case unix.AF_INET:
-		v4 := (*unix.RawSockaddrInet4)(unsafe.Pointer(name))
-		return netip.AddrPortFrom(netip.AddrFrom4(v4.Addr), port)
-	case unix.AF_INET6:
-		return netip.AddrPortFrom(netip.AddrFrom16(name.Addr).Unmap(), port)
-	}
-	return netip.AddrPort{}
-}
-
-// putAddr writes an address in the form the socket takes and returns its length.
-func (s *Socket) putAddr(name *unix.RawSockaddrInet6, a netip.AddrPort) uint32 {
-	port := (*[2]byte)(unsafe.Pointer(&name.Port))
-	binary.BigEndian.PutUint16(port[:], a.Port())
-	if s.wide {
-		name.Family, name.Flowinfo, name.Scope_id = unix.AF_INET6, 0, 0
-		name.Addr = a.Addr().As16()
-		return unix.SizeofSockaddrInet6
-	}
-	v4 := (*unix.RawSockaddrInet4)(unsafe.Pointer(name))
-	v4.Family, v4.Addr = unix.AF_INET, a.Addr().Unmap().As4()
-	return unix.SizeofSockaddrInet4
+	return in.bufs[at : at+n : at+bufSize], size, udpmsg.Addr(&in.names[i])
 }
 
 // outboxSys is what the calls need, made when first used.
 type outboxSys struct {
 	hdrs  []unix.Mmsghdr
 	names []unix.RawSockaddrInet6
-	ctrl  [][ctrlSize]byte
+	cuts  []udpmsg.Cut
 	iovs  []unix.Iovec
 	which []int // the index of the datagram of each header
 
@@ -177,13 +142,12 @@ type outboxSys struct {
 func (y *outboxSys) init() {
 	y.hdrs = make([]unix.Mmsghdr, maxOut)
 	y.names = make([]unix.RawSockaddrInet6, maxOut)
-	y.ctrl = make([][ctrlSize]byte, maxOut)
+	y.cuts = make([]udpmsg.Cut, maxOut)
 	y.iovs = make([]unix.Iovec, 0, 4*maxOut)
 	y.which = make([]int, 0, maxOut)
 	y.call = func(fd uintptr) bool {
-		n, _, errno := unix.RawSyscall6(unix.SYS_SENDMMSG, fd, uintptr(unsafe.Pointer(&y.hdrs[y.from])), uintptr(y.to-y.from), unix.MSG_DONTWAIT, 0, 0)
-		y.n, y.errno = int(n), errno
-		return errno != unix.EAGAIN
+		y.n, y.errno = udpmsg.Send(fd, &y.hdrs[y.from], y.to-y.from)
+		return y.errno != unix.EAGAIN
 	}
 }
 
@@ -255,16 +219,10 @@ func (o *outbox) prepare(socket *Socket, from, to int) {
 		h := &y.hdrs[k].Hdr
 		h.Iov = &y.iovs[first]
 		h.SetIovlen(len(m.pieces))
-		h.Name, h.Namelen = (*byte)(unsafe.Pointer(&y.names[k])), socket.putAddr(&y.names[k], m.to.addr)
-		h.Control = nil
-		h.SetControllen(0)
+		h.Name, h.Namelen = (*byte)(unsafe.Pointer(&y.names[k])), udpmsg.PutAddr(&y.names[k], m.to.addr, socket.wide)
+		udpmsg.Whole(h)
 		if m.frames > 1 {
-			c := (*unix.Cmsghdr)(unsafe.Pointer(&y.ctrl[k][0]))
-			c.Level, c.Type = unix.IPPROTO_UDP, unix.UDP_SEGMENT
-			c.SetLen(unix.CmsgLen(2))
-			*(*uint16)(unsafe.Pointer(&y.ctrl[k][unix.CmsgLen(0)])) = uint16(m.size)
-			h.Control = &y.ctrl[k][0]
-			h.SetControllen(unix.CmsgSpace(2))
+			y.cuts[k].Into(h, m.size)
 		}
 		y.which = append(y.which, i)
 	}

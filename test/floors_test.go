@@ -22,8 +22,8 @@ const module = "nexd"
 // that is not here has no place in the architecture yet: give it one, and say
 // so in ARCHITECTURE.md. A package's own test helpers (x/xtest) live with it.
 var floors = [][]string{
-	0: {"key", "rules", "internal/buildinfo", "internal/durable", "internal/logkey", "internal/relaypath", "internal/sockerr", "test/need", "test/nginx", "test/simnet", "test/vectors"},
-	1: {"controlapi", "internal/duplex", "internal/memlimit", "internal/opsport", "internal/selfcert", "internal/stunwire"},
+	0: {"key", "rules", "internal/buildinfo", "internal/durable", "internal/logkey", "internal/relaypath", "internal/sockerr", "test/idle", "test/need", "test/nginx", "test/simnet", "test/vectors"},
+	1: {"controlapi", "internal/duplex", "internal/memlimit", "internal/opsport", "internal/selfcert", "internal/stunwire", "internal/udpmsg"},
 	2: {"bind", "discovery", "internal/netwatch", "internal/stunserver", "internal/stunserver/stunmetrics", "netstack", "portmap", "proxy", "relay", "relay/relaymetrics", "state", "tunnel"},
 	3: {"control", "control/store", "controlclient", "localapi"},
 	4: {"internal/cli", "node", "relayd"},
