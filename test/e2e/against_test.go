@@ -85,6 +85,7 @@ type against struct {
 func newAgainst(t *testing.T, ourMTU, stockMTU int, v6Outside bool) *against {
 	t.Helper()
 	need.Programs(t, "wireguard-go", "wg", "ethtool", "tcpdump", "tshark")
+	need.IPv6(t)
 	hosts := netns.NewSet(t, "nexdwg").Hosts("ours", "hub", "theirs")
 	hub := hosts[1]
 	a := &against{ours: hosts[0], theirs: hosts[2]}
@@ -209,4 +210,13 @@ func checksum(b []byte) uint16 {
 		sum = sum>>16 + sum&0xffff
 	}
 	return ^uint16(sum)
+}
+
+// record begins to write down what ours emits: the packets that come out of the
+// stock peer's device, and the datagrams that bring them.
+func (a *against) record(t *testing.T) (inner, outer *recording) {
+	t.Helper()
+	inner = record(t, a.theirs, a.stock.dev, 0, fmt.Sprintf("src host %s or src host %s", ourMesh[0], ourMesh[1]))
+	outer = record(t, a.theirs, "eth0", 14, fmt.Sprintf("src host %s and udp", a.here.Addr()))
+	return inner, outer
 }

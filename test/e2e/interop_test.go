@@ -274,3 +274,34 @@ func (a *against) rekey(t *testing.T) {
 		t.Errorf("rekey: %v", err)
 	}
 }
+
+// judge ends the recordings: every packet in them must be right.
+func (a *against) judge(t *testing.T, inner, outer *recording, mtu int) {
+	t.Helper()
+	const tcp, udp = 6, 17
+	outside := byte(4)
+	if a.here.Addr().Is6() {
+		outside = 6
+	}
+	p := judge(t,
+		check{inner, false, map[string]int{
+			"tcp4": 1000, "tcp6": 1000, "udp4": 20, "udp6": 20, "icmp4": 3, "icmp6": 3,
+			"fragment4": 50, "fragment6": 50, "whole4": 5, "whole6": 5,
+		}, []damage{
+			badHeader, badPayload(4, tcp), badPayload(6, tcp), badPayload(4, udp), badPayload(6, udp),
+			badUDPLength(4), badUDPLength(6), badLength(4), badLength(6),
+		}},
+		check{outer, true, map[string]int{fmt.Sprintf("udp%d", outside): 5000}, []damage{
+			badPayload(outside, udp), badUDPLength(outside), badLength(outside),
+		}},
+	)[0]
+	for size := range p.sizes {
+		if size > mtu {
+			t.Errorf("inside: a packet of %d bytes, more than the MTU of %d", size, mtu)
+		}
+	}
+	// TCP keeps 40 bytes free for options and uses 12 of them.
+	if p.sizes[mtu-28] < 1000 || p.sizes[mtu] < 5 {
+		t.Errorf("inside: %d packets of whole segments and %d as long as the MTU: nothing large was cut", p.sizes[mtu-28], p.sizes[mtu])
+	}
+}

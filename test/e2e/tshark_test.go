@@ -96,8 +96,7 @@ const (
 
 // examine has tshark verify a file's packets. What is in them is wireGuard, or
 // data that it shall not guess at.
-func examine(t *testing.T, file string, link int, wireGuard bool) packets {
-	t.Helper()
+func examine(file string, link int, wireGuard bool) (packets, error) {
 	args := []string{
 		"-n", "-r", file, "-T", "fields", "-E", "separator=/t", "-E", "occurrence=a", "-E", "aggregator=,",
 		"-o", "ip.check_checksum:TRUE", "-o", "tcp.check_checksum:TRUE", "-o", "udp.check_checksum:TRUE",
@@ -116,7 +115,7 @@ func examine(t *testing.T, file string, link int, wireGuard bool) packets {
 	cmd.Stderr = &stderr
 	out, err := cmd.Output()
 	if err != nil {
-		t.Fatalf("tshark: %v\n%s", err, stderr.String())
+		return packets{}, fmt.Errorf("tshark: %w\n%s", err, stderr.String())
 	}
 	p := packets{count: map[string]int{}, sizes: map[int]int{}}
 	lines := bufio.NewScanner(bytes.NewReader(out))
@@ -127,7 +126,7 @@ func examine(t *testing.T, file string, link int, wireGuard bool) packets {
 		}
 		values := strings.Split(lines.Text(), "\t")
 		if len(values) != len(fields) {
-			t.Fatalf("tshark wrote %q", lines.Text())
+			return packets{}, fmt.Errorf("tshark wrote %q", lines.Text())
 		}
 		v := make(map[string]string, len(fields))
 		for i, f := range fields {
@@ -135,7 +134,7 @@ func examine(t *testing.T, file string, link int, wireGuard bool) packets {
 		}
 		p.add(v, link, wireGuard)
 	}
-	return p
+	return p, lines.Err()
 }
 
 // add judges one packet.
@@ -214,70 +213,58 @@ func number(s string) int {
 	return int(n)
 }
 
-// judge ends the recording and fails the test for each packet with a fault, and
-// unless there are so many of each kind. That faults are found is tried with damages.
-func (r *recording) judge(t *testing.T, wireGuard bool, atLeast map[string]int, damages ...damage) packets {
+// check is what is asked of a recording.
+type check struct {
+	*recording
+	wireGuard bool
+	atLeast   map[string]int // packets of each kind
+	damages   []damage       // that have to be found
+}
+
+// judge ends recordings and fails the test for each packet with a fault, for each
+// damaged one without, and unless there are so many of each kind.
+func judge(t *testing.T, checks ...check) []packets {
 	t.Helper()
-	r.end(t)
-	sound := r.damage(t, damages)
-	p := examine(t, r.file, r.link, wireGuard)
-	shown := 0
+	results, errs, sound := make([]packets, len(checks)), make([]error, len(checks)), make([]int, len(checks))
+	var all sync.WaitGroup
+	for i, c := range checks {
+		c.end(t)
+		sound[i] = c.damage(t, c.damages)
+	}
+	for i, c := range checks {
+		all.Go(func() { results[i], errs[i] = examine(c.file, c.link, c.wireGuard) })
+	}
+	all.Wait()
+	for i, c := range checks {
+		if errs[i] != nil {
+			t.Fatalf("%s: %v", c.Name, errs[i])
+		}
+		c.compare(t, results[i], sound[i])
+	}
+	return results
+}
+
+// compare fails the test for what judge says; the first packets are those recorded.
+func (c check) compare(t *testing.T, p packets, sound int) {
+	t.Helper()
+	wrong, found := 0, 0
 	for _, f := range p.faults {
 		if f.packet > sound {
-			damages = damages[1:]
-		} else if shown++; shown <= 10 {
-			t.Errorf("%s: %s", r.Name, f)
+			found++
+		} else if wrong++; wrong <= 10 {
+			t.Errorf("%s: %s", c.Name, f)
 		}
 	}
-	if shown > 10 {
-		t.Errorf("%s: and %d more", r.Name, shown-10)
+	if wrong > 10 {
+		t.Errorf("%s: and %d more", c.Name, wrong-10)
 	}
-	if len(damages) > 0 {
-		t.Errorf("%s: %d packets were damaged on purpose and found to be right", r.Name, len(damages))
+	if found != len(c.damages) {
+		t.Errorf("%s: %d packets were damaged on purpose, %d of them found", c.Name, len(c.damages), found)
 	}
-	for kind, least := range atLeast {
+	for kind, least := range c.atLeast {
 		if p.count[kind] < least {
-			t.Errorf("%s: %d packets of %s were seen, expected %d", r.Name, p.count[kind], kind, least)
+			t.Errorf("%s: %d packets of %s were seen, expected %d", c.Name, p.count[kind], kind, least)
 		}
 	}
-	t.Logf("%s: %v", r.Name, p.count)
-	return p
-}
-
-// record begins to write down what ours emits: the packets that come out of the
-// stock peer's device, and the datagrams that bring them.
-func (a *against) record(t *testing.T) (inner, outer *recording) {
-	t.Helper()
-	inner = record(t, a.theirs, a.stock.dev, 0, fmt.Sprintf("src host %s or src host %s", ourMesh[0], ourMesh[1]))
-	outer = record(t, a.theirs, "eth0", 14, fmt.Sprintf("src host %s and udp", a.here.Addr()))
-	return inner, outer
-}
-
-// judge ends the recordings: every packet in them must be right.
-func (a *against) judge(t *testing.T, inner, outer *recording, mtu int) {
-	t.Helper()
-	version := byte(4)
-	if a.here.Addr().Is6() {
-		version = 6
-	}
-	udp := fmt.Sprintf("udp%d", version)
-	var both sync.WaitGroup
-	defer both.Wait()
-	both.Go(func() {
-		outer.judge(t, true, map[string]int{udp: 5000}, badPayload(version, 17), badUDPLength(version), badLength(version))
-	})
-	p := inner.judge(t, false, map[string]int{
-		"tcp4": 1000, "tcp6": 1000, "udp4": 20, "udp6": 20, "icmp4": 3, "icmp6": 3,
-		"fragment4": 50, "fragment6": 50, "whole4": 5, "whole6": 5,
-	}, badHeader, badPayload(4, 6), badPayload(6, 6), badPayload(4, 17), badPayload(6, 17),
-		badUDPLength(4), badUDPLength(6), badLength(4), badLength(6))
-	for size := range p.sizes {
-		if size > mtu {
-			t.Errorf("inside: a packet of %d bytes, more than the MTU of %d", size, mtu)
-		}
-	}
-	// TCP keeps 40 bytes free for options and uses 12 of them.
-	if p.sizes[mtu-28] < 1000 || p.sizes[mtu] < 5 {
-		t.Errorf("inside: %d packets of whole segments and %d as long as the MTU: nothing large was cut", p.sizes[mtu-28], p.sizes[mtu])
-	}
+	t.Logf("%s: %v", c.Name, p.count)
 }
