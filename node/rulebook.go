@@ -37,6 +37,9 @@ func newRulebook(declared []rules.Spec, stored state.Data, log *slog.Logger) (*r
 // merge applies the stored difference to a declaration. What no longer fits
 // (declared by now, or in conflict with it) is left out with a log line.
 func (b *rulebook) merge(declared *rules.Set, stored state.Data) *rules.Set {
+	if len(stored.RemovedRules)+len(stored.Rules) == 0 {
+		return declared
+	}
 	set := declared.Clone()
 	each := func(entries []state.Rule, what string, apply func(rules.Spec) error) {
 		for _, e := range entries {

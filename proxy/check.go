@@ -51,8 +51,8 @@ func (e *Engine) checkListeners(rs []rules.Rule, results []CheckResult) {
 			g.rules.Store(&[]*rule{newRule(e, r)})
 			opened = append(opened, g)
 			o.err = g.listen()
-			for addr := range g.sockets {
-				o.at = append(o.at, netip.AddrPortFrom(addr, key.Port))
+			for _, s := range g.sockets {
+				o.at = append(o.at, netip.AddrPortFrom(s.addr, key.Port))
 			}
 			slices.SortFunc(o.at, netip.AddrPort.Compare)
 			seen[key] = o

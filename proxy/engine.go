@@ -47,8 +47,8 @@ type Engine struct {
 	mu       sync.Mutex // guards the fields below
 	started  bool
 	draining bool
-	wanted   []rules.Rule
-	order    []*rule // as applied
+	wanted   []rules.Rule // before it has started
+	order    []*rule      // as applied
 	groups   map[rules.ListenKey]*group
 }
 
@@ -118,9 +118,9 @@ func (e *Engine) Apply(wanted []rules.Rule) {
 
 // apply is Apply for the holder of the token.
 func (e *Engine) apply(wanted []rules.Rule) {
-	fresh, stopped := e.change(wanted)
+	tried, stopped := e.change(wanted)
 	for _, g := range stopped {
-		<-g.done // its ports are free
+		g.ended.Wait() // its ports are free
 	}
 	e.mu.Lock()
 	for _, g := range e.groups {
@@ -133,20 +133,16 @@ func (e *Engine) apply(wanted []rules.Rule) {
 
 	late := time.NewTimer(applyWait)
 	defer late.Stop()
-	for _, r := range fresh {
-		select {
-		case <-r.tried:
-		case <-late.C:
-			return
-		case <-e.life.Done():
-			return
-		}
+	select {
+	case <-tried:
+	case <-late.C:
+	case <-e.life.Done():
 	}
 }
 
-// change moves the tables to the wanted rules and returns what is new and the
-// groups that are ending.
-func (e *Engine) change(wanted []rules.Rule) (fresh []*rule, stopped []*group) {
+// change moves the tables to the wanted rules and returns the groups that are
+// ending; tried is closed when each new rule has been tried once.
+func (e *Engine) change(wanted []rules.Rule) (tried <-chan struct{}, stopped []*group) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.started = true
@@ -155,7 +151,8 @@ func (e *Engine) change(wanted []rules.Rule) (fresh []*rule, stopped []*group) {
 		present[r.id] = r
 	}
 	byKey := map[rules.ListenKey][]*rule{}
-	var order []*rule
+	var fresh []*rule
+	order := make([]*rule, 0, len(wanted))
 	taken := map[ruleID]bool{}
 	for _, w := range wanted {
 		id := idOf(w)
@@ -193,8 +190,8 @@ func (e *Engine) change(wanted []rules.Rule) (fresh []*rule, stopped []*group) {
 		}
 		g.rules.Store(&rs)
 	}
-	e.order = order
-	return fresh, stopped
+	e.order, e.wanted = order, nil
+	return newTrial(fresh).over, stopped
 }
 
 // AddressesChanged tells the engine that this device's mesh addresses or the

@@ -43,7 +43,8 @@ var epoch = time.Now()
 
 func newFlow(t *flowTable, key flowKey, r *rule) *flow {
 	f := &flow{table: t, key: key, rule: r}
-	f.ctx, f.stop = context.WithCancel(r.ctx)
+	life, _ := r.life()
+	f.ctx, f.stop = context.WithCancel(life)
 	f.idle.Store(int64(r.idleTimeout))
 	f.touch()
 	return f

@@ -27,14 +27,12 @@ type flowKey struct {
 type flowTable struct {
 	g *group
 
-	mu       sync.Mutex // guards the fields below and the lists of the rules
-	flows    map[flowKey]*flow
+	mu       sync.Mutex        // guards the fields below and the lists of the rules
+	flows    map[flowKey]*flow // nil until the first
 	draining bool
 	empty    chan struct{} // while draining: closed when no flow is left
 	closed   bool
 }
-
-func (t *flowTable) init(g *group) { t.g, t.flows = g, map[flowKey]*flow{} }
 
 // receive takes datagrams until the socket is closed; an error is any other end.
 func (g *group) receive(sock packetSocket) error {
@@ -120,6 +118,9 @@ func (t *flowTable) create(key flowKey, packets int) *flow {
 	}
 	f := newFlow(t, key, r)
 	t.mu.Lock()
+	if t.flows == nil {
+		t.flows = map[flowKey]*flow{}
+	}
 	t.flows[key] = f
 	f.elem = r.flows.PushBack(f)
 	t.mu.Unlock()

@@ -25,17 +25,19 @@ type group struct {
 	turn  atomic.Uint32
 	flows flowTable // udp
 
-	ctx     context.Context // ends when it is to stop accepting
-	cancel  context.CancelFunc
+	stopped atomic.Bool // it is to stop accepting
 	removed atomic.Bool
 	poked   atomic.Bool
-	done    chan struct{} // closed when it has ended
-	started bool          // guarded by Engine.mu
+	started bool           // guarded by Engine.mu
+	ended   sync.WaitGroup // 1 while it runs
+
+	// lookup ends the names being looked up; nil while none is.
+	lookup atomic.Pointer[context.CancelFunc]
 
 	errand   *duplex.Errand
 	failures int // in a row
 	retry    *time.Timer
-	sockets  map[netip.Addr]*socket
+	sockets  []*socket
 	serving  sync.WaitGroup // open sockets
 }
 
@@ -43,34 +45,33 @@ type group struct {
 type socket struct {
 	addr  netip.Addr
 	close func()
-	dead  atomic.Bool   // it ended by itself
-	done  chan struct{} // it has ended
+	dead  atomic.Bool    // it ended by itself
+	open  sync.WaitGroup // 1 until it has ended
 }
 
 func newGroup(e *Engine, key rules.ListenKey) *group {
-	g := &group{
-		e: e, key: key, front: e.host, back: e.mesh,
-		done:    make(chan struct{}),
-		sockets: map[netip.Addr]*socket{},
-	}
+	g := &group{e: e, key: key, front: e.host, back: e.mesh}
 	if key.Direction == rules.Ingress {
 		g.front, g.back = e.mesh, e.host
 	}
-	g.flows.init(g)
+	g.flows.g = g
 	g.errand = e.mover.NewErrand(g.step)
-	g.ctx, g.cancel = context.WithCancel(e.life)
 	return g
 }
 
 // start makes the group listen until it is stopped. Engine.mu is held.
 func (g *group) start() {
 	g.started = true
+	g.ended.Add(1)
 	g.e.working.Add(1)
 }
 
 // stop makes the group end, if it was started. Engine.mu is held.
 func (g *group) stop() {
-	g.cancel()
+	g.stopped.Store(true)
+	if cancel := g.lookup.Load(); cancel != nil {
+		(*cancel)()
+	}
 	g.poke()
 }
 
@@ -95,9 +96,9 @@ func (g *group) step() (over bool) {
 		g.retry.Stop()
 		g.retry = nil
 	}
-	if g.ctx.Err() != nil {
+	if g.stopped.Load() || g.e.life.Err() != nil {
 		g.end()
-		close(g.done)
+		g.ended.Done()
 		g.e.working.Done()
 		return true
 	}
@@ -125,14 +126,15 @@ func (g *group) end() {
 
 func (g *group) closeAll() {
 	for _, s := range g.sockets {
-		g.closeSocket(s)
+		s.shut()
 	}
+	g.sockets = nil
 }
 
-func (g *group) closeSocket(s *socket) {
+// shut closes the socket and waits until it has ended.
+func (s *socket) shut() {
 	s.close()
-	<-s.done
-	delete(g.sockets, s.addr)
+	s.open.Wait()
 }
 
 // reconcile brings names and sockets to where they should be, tells the rules
@@ -172,21 +174,31 @@ func (g *group) reconcile() bool {
 // resolve looks up the destinations that are names and never resolved, all at
 // once, and returns what is wrong with them.
 func (g *group) resolve(rs []*rule) map[*rule]string {
+	var unknown []*rule
+	for _, r := range rs {
+		r.mu.Lock()
+		if !r.reachable {
+			unknown = append(unknown, r)
+		}
+		r.mu.Unlock()
+	}
+	if len(unknown) == 0 {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(g.e.life, resolveAtStartup)
+	defer cancel()
+	g.lookup.Store(&cancel)
+	defer g.lookup.Store(nil)
+	if g.stopped.Load() {
+		cancel()
+	}
 	var (
 		wg       sync.WaitGroup
 		mu       sync.Mutex
 		problems = map[*rule]string{}
 	)
-	for _, r := range rs {
-		r.mu.Lock()
-		reachable := r.reachable
-		r.mu.Unlock()
-		if reachable {
-			continue
-		}
+	for _, r := range unknown {
 		wg.Go(func() {
-			ctx, cancel := context.WithTimeout(g.ctx, resolveAtStartup)
-			defer cancel()
 			_, err := g.back.resolve(ctx, r.Target)
 			if err == nil {
 				r.mu.Lock()
@@ -210,14 +222,16 @@ func (g *group) listen() error {
 		g.closeAll()
 		return err
 	}
-	for addr, s := range g.sockets {
-		if s.dead.Load() || !slices.ContainsFunc(points, func(p point) bool { return p.addr == addr }) {
-			g.closeSocket(s)
+	g.sockets = slices.DeleteFunc(g.sockets, func(s *socket) bool {
+		useless := s.dead.Load() || !slices.ContainsFunc(points, func(p point) bool { return p.addr == s.addr })
+		if useless {
+			s.shut()
 		}
-	}
+		return useless
+	})
 	var failed error
 	for _, p := range points {
-		if g.sockets[p.addr] != nil {
+		if slices.ContainsFunc(g.sockets, func(s *socket) bool { return s.addr == p.addr }) {
 			continue
 		}
 		if err := g.open(p.addr); err != nil {
@@ -237,17 +251,9 @@ func (g *group) listen() error {
 // open opens one socket and has it served.
 func (g *group) open(addr netip.Addr) error {
 	at := netip.AddrPortFrom(addr, g.key.Port)
-	s := &socket{addr: addr, done: make(chan struct{})}
-	ended := func(err error) {
-		defer g.serving.Done()
-		defer close(s.done)
-		if err != nil {
-			g.e.log.Warn("listener ended", logkey.Addr, at, logkey.Err, err)
-			s.dead.Store(true)
-			// Not at once: what killed it may kill the next one too.
-			time.AfterFunc(firstBackoff, g.errand.Wake)
-		}
-	}
+	s := &socket{addr: addr}
+	s.open.Add(1)
+	ended := func(err error) { g.socketEnded(s, err) }
 	if g.key.Protocol == rules.UDP {
 		pc, err := g.front.listenPacket(at)
 		if err != nil {
@@ -264,6 +270,19 @@ func (g *group) open(addr netip.Addr) error {
 		g.serving.Add(1)
 		s.close = g.e.mover.Accept(ln, g.admit, ended)
 	}
-	g.sockets[addr] = s
+	g.sockets = append(g.sockets, s)
 	return nil
+}
+
+// socketEnded is called when a socket is not served any more, with an error if
+// nobody had closed it.
+func (g *group) socketEnded(s *socket, err error) {
+	defer g.serving.Done()
+	defer s.open.Done()
+	if err != nil {
+		g.e.log.Warn("listener ended", logkey.Addr, netip.AddrPortFrom(s.addr, g.key.Port), logkey.Err, err)
+		s.dead.Store(true)
+		// Not at once: what killed it may kill the next one too.
+		time.AfterFunc(firstBackoff, g.errand.Wake)
+	}
 }

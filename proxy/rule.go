@@ -3,7 +3,6 @@ package proxy
 import (
 	"container/list"
 	"context"
-	"fmt"
 	"net/netip"
 	"sync"
 	"sync/atomic"
@@ -39,26 +38,25 @@ func idOf(r rules.Rule) ruleID { return ruleID{r.Direction, r.String()} }
 // rule is one applied rule: its bounds, its counters and its state.
 type rule struct {
 	rules.Rule
-	id  ruleID
-	e   *Engine
-	ctx context.Context // ends when its connections are to be cut
-	cut context.CancelFunc
+	id ruleID
+	e  *Engine
 
 	max, perPeer int
 	dialTimeout  time.Duration
-	noAnswer     error // when that is over
 	idleTimeout  time.Duration
-	dialling     chan struct{} // a token for each attempt that may run
 
-	triedOnce sync.Once
-	tried     chan struct{} // closed after the first attempt to listen
+	trial atomic.Pointer[trial] // until the first attempt to listen
 
 	total, in, out atomic.Int64
 	stats          ruleStats
 
 	flows list.List // of *flow, longest quiet first; guarded by the group's flow table
 
-	mu       sync.Mutex // guards the fields below
+	mu       sync.Mutex      // guards the fields below
+	ctx      context.Context // see life; nil until somebody connects
+	end      context.CancelFunc
+	over     bool          // its connections are to be cut
+	dialling chan struct{} // a token for each attempt that may run; made with ctx
 	active   int
 	peers    map[netip.Addr]int
 	retiring *time.Timer
@@ -87,13 +85,9 @@ func newRule(e *Engine, r rules.Rule) *rule {
 		max:         r.Options.MaxConns,
 		dialTimeout: r.Options.DialTimeout,
 		idleTimeout: r.Options.IdleTimeout,
-		dialling:    make(chan struct{}, dialsAtOnce),
-		tried:       make(chan struct{}),
-		peers:       map[netip.Addr]int{},
 		noListener:  notStarted,
 		reachable:   r.Target.Host == "",
 	}
-	n.ctx, n.cut = context.WithCancel(e.life)
 	perPeer := peerConns
 	if r.Protocol == rules.UDP {
 		perPeer = peerFlows
@@ -113,8 +107,59 @@ func newRule(e *Engine, r rules.Rule) *rule {
 	if n.dialTimeout == 0 {
 		n.dialTimeout = defaultDial
 	}
-	n.noAnswer = fmt.Errorf("dial %s: no answer within %s", r.Target, n.dialTimeout)
 	return n
+}
+
+// trial is what Apply waits for: rules that have not been tried yet.
+type trial struct {
+	left atomic.Int64
+	over chan struct{} // closed when none is left
+}
+
+// newTrial makes the trial of new rules.
+func newTrial(fresh []*rule) *trial {
+	t := &trial{over: make(chan struct{})}
+	t.left.Store(int64(len(fresh)))
+	if len(fresh) == 0 {
+		close(t.over)
+	}
+	for _, r := range fresh {
+		r.trial.Store(t)
+	}
+	return t
+}
+
+// tried is called after each attempt to listen.
+func (r *rule) tried() {
+	if t := r.trial.Swap(nil); t != nil && t.left.Add(-1) == 0 {
+		close(t.over)
+	}
+}
+
+// life ends when the rule's connections are to be cut. It, and what bounds the
+// attempts to dial, are made by the first call: most rules are not used by anybody.
+func (r *rule) life() (ctx context.Context, dialling chan struct{}) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.ctx == nil {
+		r.ctx, r.end = context.WithCancel(r.e.life)
+		r.dialling = make(chan struct{}, dialsAtOnce)
+		if r.over {
+			r.end()
+		}
+	}
+	return r.ctx, r.dialling
+}
+
+// cut ends the rule's connections.
+func (r *rule) cut() {
+	r.mu.Lock()
+	r.over = true
+	end := r.end
+	r.mu.Unlock()
+	if end != nil {
+		end()
+	}
 }
 
 // refusal is why a connection is not taken.
@@ -154,6 +199,9 @@ func (r *rule) acquire(peer netip.Addr) refusal {
 		return refusedMax
 	}
 	r.active++
+	if r.peers == nil {
+		r.peers = map[netip.Addr]int{}
+	}
 	r.peers[peer]++
 	return ""
 }
@@ -216,7 +264,7 @@ func (r *rule) update(change func()) {
 // where it does not.
 func (r *rule) listens(problem, partly string) {
 	r.update(func() { r.noListener, r.partly = problem, partly })
-	r.triedOnce.Do(func() { close(r.tried) })
+	r.tried()
 }
 
 // destinationFailed puts the destination off and says why.

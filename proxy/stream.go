@@ -66,7 +66,7 @@ func (g *group) serve(c net.Conn, src source, order []*rule) {
 			return
 		}
 		r.release(src.addr)
-		if r.ctx.Err() != nil {
+		if life, _ := r.life(); life.Err() != nil {
 			duplex.Abort(c)
 			return
 		}
@@ -77,26 +77,34 @@ func (g *group) serve(c net.Conn, src source, order []*rule) {
 // dial makes one attempt at the rule's destination within its bounds and
 // records how it went.
 func (r *rule) dial(dial func(context.Context) (net.Conn, error)) (net.Conn, error) {
-	ctx, cancel := context.WithTimeoutCause(r.ctx, r.dialTimeout, r.noAnswer)
+	life, dialling := r.life()
+	ctx, cancel := context.WithTimeoutCause(life, r.dialTimeout, noAnswer{r})
 	defer cancel()
 	deadline, _ := ctx.Deadline()
 	select {
-	case r.dialling <- struct{}{}:
+	case dialling <- struct{}{}:
 	case <-ctx.Done():
 		return nil, context.Cause(ctx)
 	}
 	c, err := dial(ctx)
-	<-r.dialling
+	<-dialling
 	switch {
 	case err == nil && r.Protocol == rules.TCP:
 		r.destinationWorks()
-	case err != nil && r.ctx.Err() == nil:
+	case err != nil && life.Err() == nil:
 		if !time.Now().Before(deadline) { // the socket may know before the context does
-			err = r.noAnswer
+			err = noAnswer{r}
 		}
 		r.destinationFailed(err)
 	}
 	return c, err
+}
+
+// noAnswer is the error when the time to dial is over.
+type noAnswer struct{ *rule }
+
+func (e noAnswer) Error() string {
+	return fmt.Sprintf("dial %s: no answer within %s", e.Target, e.dialTimeout)
 }
 
 // forward has bytes moved between the client and the destination until they are
@@ -111,7 +119,8 @@ func (r *rule) forward(client, dest net.Conn, from netip.Addr) {
 		r.forwarded(from)
 		return
 	}
-	r.e.mover.Move(r.ctx, client, dest, duplex.Options{
+	life, _ := r.life()
+	r.e.mover.Move(life, client, dest, duplex.Options{
 		IdleTimeout: r.idleTimeout, AtoB: &r.in, BtoA: &r.out,
 	}, func(res duplex.Result) {
 		switch res.End {

@@ -2,22 +2,32 @@ package memlimit
 
 import (
 	"context"
+	"runtime"
 	"runtime/debug"
 	"runtime/metrics"
 	"time"
 )
 
+// How often the process is looked at, and what is worth a collection: at the
+// start, most of what was needed to get there is garbage, and no more follows.
 const (
+	starting   = 15 * time.Second
+	startEvery = time.Second
+	startWorth = 1 << 20
+
 	settleEvery = 5 * time.Second
-	quietBytes  = 1 << 19 // allocated in that time by a process that does little: 100 KB a second
-	worthBytes  = 4 << 20 // less is not worth a collection
+	settleWorth = 4 << 20
+
+	quietBytes = 100 << 10 // allocated in a second by a process that does little
 )
 
 // Run gives memory that is not used any more back to the system whenever the
 // process has become quiet, until ctx is cancelled; then it returns nil. A
 // quiet process is not disturbed again before there is something new to give.
 func Run(ctx context.Context) error {
-	ticker := time.NewTicker(settleEvery)
+	begun := time.Now()
+	every, worth := startEvery, uint64(startWorth)
+	ticker := time.NewTicker(every)
 	defer ticker.Stop()
 	before := look()
 	for {
@@ -27,11 +37,16 @@ func Run(ctx context.Context) error {
 		case <-ticker.C:
 		}
 		now := look()
-		if now.quietSince(before) && now.idle() >= worthBytes {
+		if now.quietSince(before, every) && now.idle() >= worth {
+			runtime.GC() // what pools hold goes with the second one
 			debug.FreeOSMemory()
 			now = look()
 		}
 		before = now
+		if every != settleEvery && time.Since(begun) >= starting {
+			every, worth = settleEvery, settleWorth
+			ticker.Reset(every)
+		}
 	}
 }
 
@@ -60,7 +75,9 @@ func look() use {
 	return use{v[0], v[1], v[2], v[3]}
 }
 
-func (u use) quietSince(before use) bool { return u.allocated-before.allocated < quietBytes }
+func (u use) quietSince(before use, ago time.Duration) bool {
+	return u.allocated-before.allocated < quietBytes*uint64(ago/time.Second)
+}
 
 // idle is what could be given back: what is free, and what has been allocated
 // since the last collection, most of which is garbage by now.

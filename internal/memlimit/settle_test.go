@@ -38,6 +38,7 @@ func TestAPeakIsGivenBack(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		ended := make(chan error)
 		go func() { ended <- Run(ctx) }()
+		time.Sleep(starting)
 		synctest.Wait()
 		peak()
 		before := released()
@@ -57,6 +58,28 @@ func TestAPeakIsGivenBack(t *testing.T) {
 	})
 }
 
+// What the start has left behind goes sooner.
+func TestTheStartsGarbageIsGivenBack(t *testing.T) {
+	defer debug.SetGCPercent(debug.SetGCPercent(-1))
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan error)
+		go func() { ended <- Run(ctx) }()
+		synctest.Wait()
+		peak()
+		before := released()
+		time.Sleep(2*startEvery + startEvery/2)
+		synctest.Wait()
+		if got := int64(released() - before); got < 32*mib {
+			t.Errorf("%d bytes given back", got)
+		}
+		cancel()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+	})
+}
+
 func TestQuietAndIdle(t *testing.T) {
 	now := use{allocated: 100 * mib, objects: 20 * mib, live: 18 * mib, free: mib}
 	if got := now.idle(); got != 3*mib {
@@ -65,7 +88,7 @@ func TestQuietAndIdle(t *testing.T) {
 	if (use{objects: 1, live: 5}).idle() != 0 {
 		t.Error("more is live than there is")
 	}
-	if !now.quietSince(use{allocated: 100*mib - 1000}) || now.quietSince(use{allocated: 90 * mib}) {
+	if !now.quietSince(use{allocated: 100*mib - 1000}, time.Second) || now.quietSince(use{allocated: 90 * mib}, settleEvery) {
 		t.Error("quiet")
 	}
 	if got := look(); got.allocated == 0 || got.objects == 0 {
