@@ -127,10 +127,12 @@ func (w *world) relay(d device, list *controlapi.RelayList, udp bool) *relayed {
 		w.t.Fatal(err)
 	}
 	out := &relayed{device: d, got: make(chan string, 64)}
-	deliver := func(_ key.Public, packet []byte) {
-		select {
-		case out.got <- string(packet):
-		default:
+	deliver := func(_ key.Public, packets [][]byte) {
+		for _, packet := range packets {
+			select {
+			case out.got <- string(packet):
+			default:
+			}
 		}
 	}
 	conn, err := net.ListenUDP("udp", net.UDPAddrFromAddrPort(netip.MustParseAddrPort("127.0.0.1:0")))
@@ -168,7 +170,7 @@ func (w *world) relay(d device, list *controlapi.RelayList, udp bool) *relayed {
 				return
 			}
 			if peer, packet, ok := out.HandleUDP(b[:n], from); ok {
-				deliver(peer, packet)
+				deliver(peer, [][]byte{packet})
 			}
 		}
 	}()

@@ -174,8 +174,12 @@ func (s *service) deviceOf(private key.Private, network string, by relay.Transpo
 	credential := s.admits(private.Public(), network, life)
 	cfg := relay.ClientConfig{
 		Private: private, Relay: info.PublicKey, Credential: func() []byte { return credential },
-		Proxy:   func(*http.Request) (*url.URL, error) { return nil, nil },
-		Deliver: func(_ key.Public, packet []byte) { d.take(packet) },
+		Proxy: func(*http.Request) (*url.URL, error) { return nil, nil },
+		Deliver: func(_ key.Public, packets [][]byte) {
+			for _, packet := range packets {
+				d.take(packet)
+			}
+		},
 	}
 	if by == relay.UDP {
 		conn, err := net.ListenUDP("udp", net.UDPAddrFromAddrPort(netip.MustParseAddrPort("127.0.0.1:0")))
