@@ -90,8 +90,8 @@ func (e *Endpoint) through(relay uint16) *relayEndpoint {
 		if len(all) >= maxRelayed {
 			return r
 		}
-		all = append(all[:len(all):len(all)], r)
-		if e.relayed.CompareAndSwap(old, &all) {
+		more := append(all[:len(all):len(all)], r) // not all: its address would cost each call an allocation
+		if e.relayed.CompareAndSwap(old, &more) {
 			return r
 		}
 	}

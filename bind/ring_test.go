@@ -131,6 +131,7 @@ func TestDeliverAll(t *testing.T) {
 		OnOffer: func(uint16, key.Public, []byte) { offers++ },
 	}, &fakeSocket{})
 	peer := newPeer()
+	b.endpoint(peer)
 	b.SetRoute(peer, Route{Path: relaypath.Addr(4)})
 	fns, _, err := b.Open(0)
 	if err != nil {
