@@ -68,8 +68,8 @@ type sendScratch struct {
 
 // Send sends packets to a peer through the relay and returns how many went on
 // their way. It does not block and keeps nothing. Without a session they are
-// dropped and counted; what WebSocket cannot take in time waits, 256 packets,
-// of which the oldest are dropped.
+// dropped and counted; what WebSocket cannot take in time waits, 256 KiB and up
+// to 1 MiB before a relay that takes it fast; over that the oldest are dropped.
 func (c *Client) Send(peer key.Public, packets [][]byte) int {
 	n, _ := c.send(peer, packets)
 	return n

@@ -7,8 +7,9 @@ import (
 
 // Listener returns a listener whose connections cost a relay less: it is for
 // the one below the HTTPS server that calls [Server.ServeHTTP]. What that
-// accepts must not be wrapped in something else before TLS. Connections that
-// are not TCP stay as they are; without it a relay works as well.
+// accepts should not be wrapped in something else before TLS: each message then
+// leaves by a write of its own. Connections that are not TCP stay as they are;
+// without it a relay works as well.
 func Listener(l net.Listener) net.Listener { return listener{l} }
 
 type listener struct{ net.Listener }
