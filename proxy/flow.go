@@ -59,9 +59,9 @@ func (f *flow) run() {
 	defer f.end()
 	unhook := context.AfterFunc(f.ctx, f.end)
 	defer unhook()
-	f.mu.Lock()
-	f.timer = time.AfterFunc(time.Duration(f.idle.Load()), f.checkIdle)
-	f.mu.Unlock()
+	if !f.watchIdle() {
+		return
+	}
 
 	conn, err := r.dial(func(ctx context.Context) (net.Conn, error) {
 		r.mu.Lock()
@@ -192,6 +192,16 @@ func (f *flow) reply(ps [][]byte) {
 func (f *flow) unreachable(err error) {
 	f.rule.stats.unreachable.Add(1)
 	f.rule.destinationFailed(dialError(f.rule.Target.String(), err))
+}
+
+// watchIdle starts the clock, unless the flow is over.
+func (f *flow) watchIdle() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if !f.over {
+		f.timer = time.AfterFunc(time.Duration(f.idle.Load()), f.checkIdle)
+	}
+	return !f.over
 }
 
 // checkIdle fires when the flow may have been quiet for its time.

@@ -85,19 +85,23 @@ func (t *flowTable) deliver(key flowKey, ps [][]byte) {
 	}
 	refuse := t.draining || t.closed
 	t.mu.Unlock()
-	if f != nil && f.send(ps) {
-		return
+	if f != nil {
+		if f.send(ps) {
+			return
+		}
+		// It ended just now, and whoever ends it may not have come to this yet.
+		t.forget(f)
 	}
 	if refuse {
 		return
 	}
-	// The first datagrams, or those whose flow ended just now.
 	if f = t.create(key, len(ps)); f != nil && !f.send(ps) {
 		f.rule.stats.droppedIn.Add(int64(len(ps)))
 	}
 }
 
-// create makes the flow of a sender of so many datagrams, if a rule takes it.
+// create makes the flow of a sender of so many datagrams, if a rule takes it and
+// the table does; there is none with the key.
 func (t *flowTable) create(key flowKey, packets int) *flow {
 	g := t.g
 	src := g.source(key.from.Addr())
@@ -118,6 +122,12 @@ func (t *flowTable) create(key flowKey, packets int) *flow {
 	}
 	f := newFlow(t, key, r)
 	t.mu.Lock()
+	if t.draining || t.closed {
+		t.mu.Unlock()
+		f.stop()
+		r.release(src.addr)
+		return nil
+	}
 	if t.flows == nil {
 		t.flows = map[flowKey]*flow{}
 	}
@@ -141,7 +151,7 @@ func (g *group) refusePackets(src source, why refusal, r *rule, packets int) {
 	}
 }
 
-// evict ends the rule's flow that was quiet for longest.
+// evict ends the rule's flow that was quiet for longest, and gives its place back.
 func (t *flowTable) evict(r *rule) {
 	t.mu.Lock()
 	var oldest *flow
@@ -151,7 +161,8 @@ func (t *flowTable) evict(r *rule) {
 	t.mu.Unlock()
 	if oldest != nil {
 		r.stats.evicted.Add(1)
-		oldest.end()
+		oldest.end() // which does nothing if somebody else is about to
+		t.forget(oldest)
 	}
 }
 
