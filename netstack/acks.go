@@ -29,8 +29,9 @@ const (
 // segment as it comes; most answers follow at once and say the same.
 //
 // An acknowledgement that must be seen is never held: of the second full segment,
-// of data out of order (SACK), one that changes nothing but the window, or the
-// first on a connection.
+// of data out of order (SACK, or the same number again), one that changes nothing
+// but the window, or the first on a connection. None waits longer than the first
+// of those whose place it takes.
 type acks struct {
 	send func(*stack.PacketBuffer) // must not block
 	seed maphash.Seed
@@ -82,8 +83,14 @@ func (a *acks) hold(pkt *stack.PacketBuffer) bool {
 	late := now - slot.acked
 	keep := !a.closed && tcp.Flags() == header.TCPFlagAck && pkt.Data().Size() == 0 && len(tcp.Options()) <= plainOptions &&
 		late > 0 && late < ackAtOnce
+	if before != nil && ackNumber(before) == now {
+		keep = false // it says something else
+	}
 	if keep {
-		slot.held, slot.due = pkt.IncRef(), time.Now().Add(ackDelay)
+		if before == nil { // otherwise the wait has begun
+			slot.due = time.Now().Add(ackDelay)
+		}
+		slot.held = pkt.IncRef()
 		a.holding++
 		if !a.armed {
 			a.armed = true
@@ -97,6 +104,10 @@ func (a *acks) hold(pkt *stack.PacketBuffer) bool {
 		before.DecRef() // pkt says what it said
 	}
 	return keep
+}
+
+func ackNumber(pkt *stack.PacketBuffer) uint32 {
+	return header.TCP(pkt.TransportHeader().Slice()).AckNumber()
 }
 
 // releaseLocked takes what a slot holds out of it.
@@ -134,7 +145,7 @@ func (a *acks) flush(until time.Time) {
 				next = slot.due
 			}
 		default:
-			slot.acked = header.TCP(slot.held.TransportHeader().Slice()).AckNumber()
+			slot.acked = ackNumber(slot.held)
 			out = append(out, a.releaseLocked(slot))
 		}
 	}

@@ -91,17 +91,42 @@ func TestAcksHeld(t *testing.T) {
 		fin := ackOf(1200 + 2*1340 + 20)
 		fin.flags |= header.TCPFlagFin
 		w.want("FIN", false, fin)
+		fin.ack += 100
+		fin.flags &^= header.TCPFlagFin
+		w.want("once more", true, fin)
+		update := fin
+		update.window = 5000
+		w.want("what opens the window while one is held", false, update)
+		w.want("the same number again", false, fin)
 		udp := sample{protocol: header.UDPProtocolNumber, ports: [2]uint16{1000, 80}, payload: []byte("x")}
 		w.want("a datagram", false, udp)
 
 		// An older one never leaves after a newer.
-		next := uint32(1200 + 2*1340 + 20)
+		next := uint32(1200 + 2*1340 + 120)
 		w.want("once more", true, ackOf(next+100))
 		w.want("newer", true, ackOf(next+200))
 		w.acks.flushAll()
 		time.Sleep(2 * ackDelay)
 		if left := w.left(); len(left) != 1 || left[0] != next+200 {
 			t.Errorf("left: %v, want the newest alone", left)
+		}
+	})
+}
+
+// However small the segments are and however soon they follow each other, the
+// first of those not acknowledged waits for no longer than ackDelay.
+func TestAcksAreNotPutOff(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newAckWorld(t)
+		defer w.acks.close()
+		w.want("the first of a connection", false, ackOf(1000))
+		for i := range uint32(100) {
+			w.offer(ackOf(1001 + i))
+			time.Sleep(ackDelay / 4)
+		}
+		time.Sleep(2 * ackDelay)
+		if left := w.left(); len(left) < 100/5 || left[len(left)-1] != 1100 {
+			t.Errorf("%d acknowledgements for 100 segments: %v", len(left), left)
 		}
 	})
 }

@@ -42,7 +42,8 @@
 // (checksum.go). Data never waits for more to come: a batch is what is there.
 //
 // Checksums of received TCP and UDP packets are not verified: every byte has
-// passed WireGuard's authenticated encryption, which no checksum can add to.
+// passed WireGuard's authenticated encryption, which no checksum can add to (but to
+// what is put together from fragments, whose checksums are verified).
 // (Kernel WireGuard marks its packets CHECKSUM_UNNECESSARY for the same reason.)
 // Packets to be sent carry full checksums, as the other end may be any WireGuard.
 //

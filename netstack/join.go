@@ -95,7 +95,7 @@ func (j *joiner) batch(l *link, bufs [][]byte, offset int) {
 			l.injectTCP(protocol, s)
 		case unclear:
 			j.flush(l, bufs, offset)
-			l.inject(protocol, buffer.NewViewWithData(packet))
+			l.injectUnclear(protocol, buffer.NewViewWithData(packet))
 		case data:
 			j.add(l, bufs, offset, s)
 		}

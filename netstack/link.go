@@ -19,6 +19,7 @@ type link struct {
 	mtus       mtus
 	dispatcher atomic.Pointer[stack.NetworkDispatcher]
 	own        atomic.Pointer[[]netip.Addr] // where packets may go to; replaced as a whole
+	verify     atomic.Bool                  // gVisor verifies checksums of what is injected now
 	counters   counters
 }
 
@@ -86,6 +87,15 @@ func (l *link) inject(protocol tcpip.NetworkProtocolNumber, view *buffer.View) {
 	pkt.DecRef()
 }
 
+// injectUnclear gives gVisor a packet that may be a fragment. Those of a datagram
+// are found by a number that comes again, after 65,536 datagrams over IPv4: only
+// the checksum tells whether what was put together is one datagram.
+func (l *link) injectUnclear(protocol tcpip.NetworkProtocolNumber, view *buffer.View) {
+	l.verify.Store(true)
+	l.inject(protocol, view)
+	l.verify.Store(false)
+}
+
 func (l *link) isOwn(to netip.Addr) bool {
 	for _, addr := range *l.own.Load() {
 		if addr == to {
@@ -120,8 +130,12 @@ func (l *link) Attach(d stack.NetworkDispatcher) {
 func (l *link) IsAttached() bool { return l.dispatcher.Load() != nil }
 
 // Capabilities: see the package comment for why received checksums are taken
-// as verified. Those of TCP and UDP packets that leave are made as they are copied.
+// as verified; gVisor asks for each packet. Those of TCP and UDP packets that leave
+// are made as they are copied.
 func (l *link) Capabilities() stack.LinkEndpointCapabilities {
+	if l.verify.Load() {
+		return stack.CapabilityTXChecksumOffload
+	}
 	return stack.CapabilityRXChecksumOffload | stack.CapabilityTXChecksumOffload
 }
 

@@ -69,6 +69,7 @@ func (q *queue) push(pkt *stack.PacketBuffer, wait bool) verdict {
 	index := q.flowOf(pkt)
 	size := pkt.Size()
 	var timeout *time.Timer
+	var reads uint64 // when it was set
 	for {
 		q.mu.Lock()
 		f := &q.flows.table[index]
@@ -96,11 +97,11 @@ func (q *queue) push(pkt *stack.PacketBuffer, wait bool) verdict {
 			return queuedInstead
 		}
 		room := q.roomLocked(f)
-		reads := q.reads
+		now := q.reads
 		q.mu.Unlock()
 
 		if timeout == nil {
-			timeout = time.NewTimer(queueWait)
+			timeout, reads = time.NewTimer(queueWait), now
 			defer timeout.Stop()
 		}
 		select {
@@ -109,6 +110,7 @@ func (q *queue) push(pkt *stack.PacketBuffer, wait bool) verdict {
 		case <-timeout.C:
 			q.mu.Lock()
 			q.stalled = q.stalled || q.reads == reads
+			reads = q.reads
 			q.mu.Unlock()
 			timeout.Reset(queueWait)
 		}
@@ -151,7 +153,18 @@ func (q *queue) makeRoomLocked(f *flow, size int) *stack.PacketBuffer {
 	if most.weight() <= f.weight() || q.flows.bytes+size-q.flows.nodes[most.head].size > queueBytes {
 		return nil
 	}
-	return q.flows.pop(most)
+	victim := q.flows.pop(most)
+	q.wakeLocked(most)
+	return victim
+}
+
+// wakeLocked lets the writer that waits for room in f try again, once half of its
+// share is free.
+func (q *queue) wakeLocked(f *flow) {
+	if f.room != nil && f.n <= flowBulkPackets/2 && f.bytes <= flowBulkBytes/2 {
+		close(f.room)
+		f.room = nil
+	}
 }
 
 // take moves parts of packets into dst, at least one, and hands over a reference
@@ -203,10 +216,7 @@ func (q *queue) moveLocked(dst []part, pieces, budget int, m *mtus) int {
 		pieces -= count
 		budget -= cost
 		n++
-		if f.room != nil && f.n <= flowBulkPackets/2 && f.bytes <= flowBulkBytes/2 {
-			close(f.room)
-			f.room = nil
-		}
+		q.wakeLocked(f)
 	}
 	q.reads++
 	q.stalled = false

@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"slices"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"gvisor.dev/gvisor/pkg/buffer"
@@ -165,23 +166,62 @@ func TestQueueStarvesNobody(t *testing.T) {
 }
 
 func TestQueueGivesUpOnceWithoutReader(t *testing.T) {
-	q := newQueue()
-	defer q.close()
-	for offer(q, 1000, false) == queued {
-	}
-	start := time.Now()
-	for range 100 {
-		if v := offer(q, 1000, true); v != droppedFull {
-			t.Fatalf("%v", v)
+	synctest.Test(t, func(t *testing.T) {
+		q := newQueue()
+		defer q.close()
+		for offer(q, 1000, false) == queued {
 		}
-	}
-	if waited := time.Since(start); waited < queueWait || waited > 20*queueWait {
-		t.Errorf("100 packets waited %v", waited)
-	}
-	takeAll(q, 1)
-	if q.stalled {
-		t.Error("a read does not end the stall")
-	}
+		start := time.Now()
+		for range 100 {
+			if v := offer(q, 1000, true); v != droppedFull {
+				t.Fatalf("%v", v)
+			}
+		}
+		if waited := time.Since(start); waited != queueWait { // simulated
+			t.Errorf("100 packets waited %v", waited)
+		}
+		takeAll(q, 1)
+		if q.stalled {
+			t.Error("a read does not end the stall")
+		}
+	})
+}
+
+// A writer that finds no room again and again because others were sooner waits
+// on as long as there are reads.
+func TestQueueWaitsWhileThereAreReads(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q := newQueue()
+		defer q.close()
+		for offer(q, 1000, true) == queued && q.flows.n < flowBulkPackets {
+		}
+		got := make(chan verdict, 1)
+		go func() { got <- offer(q, 1000, true) }()
+		synctest.Wait()
+		for range 3 {
+			time.Sleep(queueWait - time.Millisecond)
+			q.mu.Lock() // so that the writer finds it full again
+			parts := make([]part, flowBulkPackets/2)
+			n := q.moveLocked(parts, len(parts), 1<<30, &mtus{own: MaxMTU})
+			for _, p := range parts[:n] {
+				q.flows.push(q.flowOf(p.pkt), p.pkt, p.pkt.Size(), true)
+				p.pkt.DecRef()
+			}
+			q.mu.Unlock()
+			synctest.Wait()
+			time.Sleep(time.Millisecond)
+			synctest.Wait()
+			select {
+			case v := <-got:
+				t.Fatalf("%v though it is read", v)
+			default:
+			}
+		}
+		takeAll(q, flowBulkPackets)
+		if v := <-got; v != queued {
+			t.Errorf("%v", v)
+		}
+	})
 }
 
 func TestQueueCloseWakesWriters(t *testing.T) {

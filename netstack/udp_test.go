@@ -9,9 +9,12 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
+
+	"gvisor.dev/gvisor/pkg/tcpip/header"
 
 	"nexd/netstack"
 	"nexd/netstack/netstacktest"
@@ -33,6 +36,41 @@ func dialUDP(t testing.TB, s *netstack.Stack, to netip.AddrPort) *netstack.Packe
 	t.Cleanup(func() { c.Close() })
 	c.SetDeadline(time.Now().Add(patience))
 	return c.(*netstack.PacketConn)
+}
+
+// Fragments are numbered with 16 bits: those of a datagram of which one was lost
+// may meet those of another. What comes of that is not delivered.
+func TestFragmentsOfTwoDatagrams(t *testing.T) {
+	lost := false
+	a, b := netstacktest.PairWith(t, netstacktest.Options{Hook: func(packet []byte, fromA bool) bool {
+		ip := header.IPv4(packet)
+		if !fromA || !ip.More() && ip.FragmentOffset() == 0 {
+			return true
+		}
+		ip.SetID(7)
+		ip.SetChecksum(0)
+		ip.SetChecksum(^ip.CalculateChecksum())
+		if ip.FragmentOffset() > 0 && !lost {
+			lost = true
+			return false
+		}
+		return true
+	}})
+	server, at := listenUDP(t, b, netstacktest.B4)
+	client := dialUDP(t, a, at)
+	for _, letter := range []string{"a", "b", "c", "d"} {
+		must(t, write(client, strings.Repeat(letter, 2000)))
+	}
+	buf := make([]byte, 4000)
+	for {
+		n, _, err := server.ReadFrom(buf)
+		must(t, err)
+		if got := string(buf[:n]); got != strings.Repeat(got[:1], 2000) {
+			t.Fatalf("%d bytes of which %d are another's", n, n-strings.Count(got, got[:1]))
+		} else if got[0] == 'd' {
+			return
+		}
+	}
 }
 
 func TestDatagramSizes(t *testing.T) {
