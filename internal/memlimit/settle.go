@@ -24,12 +24,15 @@ const (
 // Run gives memory that is not used any more back to the system whenever the
 // process has become quiet, until ctx is cancelled; then it returns nil. A
 // quiet process is not disturbed again before there is something new to give.
+// How much there is to give shows only in a collection: what was in use in the
+// last one, as WireGuard's buffers in their pools, may be garbage since.
 func Run(ctx context.Context) error {
 	begun := time.Now()
 	every, worth := startEvery, uint64(startWorth)
 	ticker := time.NewTicker(every)
 	defer ticker.Stop()
 	before := look()
+	busy := true // since memory was last given back
 	for {
 		select {
 		case <-ctx.Done():
@@ -37,10 +40,13 @@ func Run(ctx context.Context) error {
 		case <-ticker.C:
 		}
 		now := look()
-		if now.quietSince(before, every) && now.idle() >= worth {
+		switch {
+		case !now.quietSince(before, every):
+			busy = true
+		case busy || now.idle() >= worth:
 			runtime.GC() // what pools hold goes with the second one
 			debug.FreeOSMemory()
-			now = look()
+			now, busy = look(), false
 		}
 		before = now
 		if every != settleEvery && time.Since(begun) >= starting {

@@ -58,6 +58,37 @@ func TestAPeakIsGivenBack(t *testing.T) {
 	})
 }
 
+// What was still in use when the collector last looked is given back as well.
+func TestWhatWasInUseIsGivenBack(t *testing.T) {
+	defer debug.SetGCPercent(debug.SetGCPercent(-1))
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan error)
+		go func() { ended <- Run(ctx) }()
+		time.Sleep(starting + settleEvery)
+		synctest.Wait()
+		held := make([]byte, 64*mib)
+		for i := 0; i < len(held); i += 4096 {
+			held[i] = 1
+		}
+		runtime.GC()
+		if now := look(); now.idle() > 32*mib {
+			t.Fatalf("%d bytes idle", now.idle())
+		}
+		runtime.KeepAlive(held)
+		before := released()
+		time.Sleep(2*settleEvery + time.Second)
+		synctest.Wait()
+		if got := int64(released() - before); got < 32*mib {
+			t.Errorf("%d bytes given back", got)
+		}
+		cancel()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+	})
+}
+
 // What the start has left behind goes sooner.
 func TestTheStartsGarbageIsGivenBack(t *testing.T) {
 	defer debug.SetGCPercent(debug.SetGCPercent(-1))
