@@ -66,7 +66,7 @@ func TestTCPConnMovesBytes(t *testing.T) {
 }
 
 func TestTCPConnEnds(t *testing.T) {
-	near, far := tcpPair(t)
+	near, _ := tcpPair(t)
 	near.SetReadDeadline(time.Now().Add(-time.Second))
 	if _, err := near.Read(make([]byte, 1)); !errors.Is(err, os.ErrDeadlineExceeded) {
 		t.Errorf("read after its deadline: %v", err)
@@ -88,8 +88,11 @@ func TestTCPConnEnds(t *testing.T) {
 	if _, err := near.Write([]byte{1}); !errors.Is(err, net.ErrClosed) {
 		t.Errorf("write to a closed one: %v", err)
 	}
+}
 
-	near, far = tcpPair(t)
+// A reset is an error that says what failed.
+func TestTCPConnIsReset(t *testing.T) {
+	near, far := tcpPair(t)
 	far.(*net.TCPConn).SetLinger(0)
 	far.Close() // a reset
 	var op *net.OpError
