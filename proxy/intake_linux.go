@@ -2,8 +2,10 @@ package proxy
 
 import (
 	"net/netip"
+	"slices"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -14,10 +16,22 @@ const (
 	// the largest one; of that, only what small ones fill ever becomes real memory.
 	inAtOnce = 32
 	ctrlSize = 64
+
+	// Datagrams are held while there is no room where they go, which may take long
+	// and happen to every flow at a time. So maxLent flows keep the intake (2 MB);
+	// others keep copies of what was in it, and when these are more than maxCopied
+	// bytes, of one datagram each. Nobody waits for anybody else.
+	maxLent   = 24
+	maxCopied = 8 << 20
+)
+
+var (
+	lent   atomic.Int32 // intakes that are kept
+	copied atomic.Int64 // bytes
 )
 
 // intake is what it takes to receive datagrams from a host socket, borrowed while
-// there are any.
+// there are any: see maxLent.
 type intake struct {
 	hdrs  [inAtOnce]unix.Mmsghdr
 	iovs  [inAtOnce]unix.Iovec
@@ -51,24 +65,47 @@ func (in *intake) free() {
 	intakes.Put(in)
 }
 
-// receive takes what is there; EAGAIN when that is nothing.
-func (in *intake) receive(fd uintptr) error {
-	for i := range in.hdrs {
+// lend calls take with what is in the intake and frees it.
+func (in *intake) lend(wildcard bool, take func(mail)) {
+	if lent.Add(1) <= maxLent {
+		take(in.mail(wildcard))
+		in.free()
+		lent.Add(-1)
+		return
+	}
+	lent.Add(-1)
+	m := in.mail(wildcard).clone()
+	in.free()
+	size := sizeOf(m.data)
+	copied.Add(size)
+	take(m)
+	copied.Add(-size)
+}
+
+// clone returns a copy to keep.
+func (m mail) clone() mail {
+	data := make([][]byte, len(m.data))
+	for i, p := range m.data {
+		data[i] = append([]byte{}, p...)
+	}
+	return mail{data, slices.Clone(m.from), slices.Clone(m.to)}
+}
+
+// mostNow is how many datagrams may be received at once.
+func mostNow() int {
+	if lent.Load() >= maxLent && copied.Load() >= maxCopied {
+		return 1
+	}
+	return inAtOnce
+}
+
+// prepare makes the headers ready to receive up to most datagrams.
+func (in *intake) prepare(most int) {
+	for i := range in.hdrs[:most] {
 		h := &in.hdrs[i].Hdr
 		h.Namelen = uint32(unsafe.Sizeof(in.names[i]))
 		h.SetControllen(ctrlSize)
 		in.names[i].Family = unix.AF_UNSPEC
-	}
-	for {
-		n, _, errno := unix.RawSyscall6(unix.SYS_RECVMMSG, fd, uintptr(unsafe.Pointer(&in.hdrs[0])), inAtOnce, unix.MSG_DONTWAIT, 0, 0)
-		switch errno {
-		case 0:
-			in.n = int(n)
-			return nil
-		case unix.EINTR:
-		default:
-			return errno
-		}
 	}
 }
 

@@ -7,27 +7,47 @@ import (
 	"os"
 	"sync/atomic"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
 
+// cutMemory is how long a size is remembered that the kernel did not cut: the way
+// was perhaps that of one receiver only, and ways change.
+const cutMemory = time.Minute
+
 // hostSocket is a datagram socket of this host: listening, or connected as the
-// socket of a flow. It moves many datagrams with each call to the kernel and
-// holds no buffer while it waits.
+// socket of a flow. It moves many datagrams with each call to the kernel where
+// that can be had, and holds no buffer while it waits.
 type hostSocket struct {
 	conn     *net.UDPConn
 	raw      syscall.RawConn
 	err      error // why raw is missing
-	wildcard bool  // told, and tells, which of the host's addresses is meant
-	// segment is the largest datagram of which the kernel is given many in one
-	// piece to cut (UDP_SEGMENT); it shrinks when a path turns out not to allow it.
-	segment atomic.Int32
+	kernel   *kernel
+	wildcard bool                     // told, and tells, which of the host's addresses is meant
+	cuts     bool                     // the kernel cuts one piece into many datagrams (UDP_SEGMENT)
+	limit    atomic.Pointer[cutLimit] // of their size; nil for none
+	in, out  atomic.Int32             // untried, batches or singles
 }
 
-func hostSocketOf(c *net.UDPConn) *hostSocket {
-	s := &hostSocket{conn: c}
-	s.raw, s.err = c.SyscallConn()
-	s.segment.Store(maxDatagram)
+// cutLimit is a time during which larger datagrams go one by one.
+type cutLimit struct {
+	size  int           // bytes
+	until time.Duration // on the kernel's clock
+}
+
+func hostSocketOf(c *net.UDPConn) *hostSocket { return hostSocketIn(c, linux) }
+
+func hostSocketIn(c *net.UDPConn, k *kernel) *hostSocket {
+	s := &hostSocket{conn: c, kernel: k}
+	if s.raw, s.err = c.SyscallConn(); s.err != nil {
+		return s
+	}
+	// Kernels that cannot (before 4.18) ignore the control message, so ask.
+	_ = s.raw.Control(func(fd uintptr) {
+		_, err := k.option(fd, unix.UDP_SEGMENT)
+		s.cuts = err == nil
+	})
 	return s
 }
 
@@ -66,28 +86,23 @@ func (s *hostSocket) receive(take func(mail)) error {
 	}
 	var (
 		in     *intake
-		failed error
+		failed syscall.Errno
 	)
 	err := s.raw.Read(func(fd uintptr) bool {
 		in = intakes.Get().(*intake)
-		failed = in.receive(fd)
-		if failed == unix.EAGAIN {
-			intakes.Put(in)
+		if failed = s.receiveNow(fd, in, mostNow()); failed != 0 {
+			in.free()
 			in = nil
-			return false
 		}
-		return true
+		return failed != unix.EAGAIN
 	})
-	if in != nil {
-		defer in.free()
-	}
 	switch {
 	case err != nil:
 		return err
-	case failed != nil:
+	case failed != 0:
 		return os.NewSyscallError("recvmmsg", failed)
 	}
-	take(in.mail(s.wildcard))
+	in.lend(s.wildcard, take)
 	return nil
 }
 
@@ -102,14 +117,14 @@ func (s *hostSocket) write(ps [][]byte, to netip.AddrPort, from netip.Addr) (int
 	}
 	sent := 0
 	for sent < len(ps) {
-		out.prepare(ps[sent:], int(s.segment.Load()))
+		out.prepare(ps[sent:], s.largestCut())
 		n, err := s.transmit(out)
 		sent += n
 		switch {
 		case err == nil:
-		case out.firstIsMany() && cannotSegment(err):
+		case out.firstIsMany() && cannotCut(err):
 			// This size is too large for the way, or the device cannot cut.
-			s.segment.Store(int32(out.firstSize() - 1))
+			s.cutBelow(out.firstSize())
 		default:
 			return sent, err
 		}
@@ -117,20 +132,48 @@ func (s *hostSocket) write(ps [][]byte, to netip.AddrPort, from netip.Addr) (int
 	return sent, nil
 }
 
-// cannotSegment tells errors that speak against many datagrams in one piece.
-func cannotSegment(err error) bool {
-	return errors.Is(err, unix.EIO) || errors.Is(err, unix.EINVAL) || errors.Is(err, unix.EMSGSIZE)
+// cannotCut tells errors that speak against many datagrams in one piece.
+func cannotCut(err error) bool {
+	var errno syscall.Errno
+	return errors.As(err, &errno) && (errno == unix.EIO || errno == unix.EMSGSIZE || refuses(errno))
 }
 
-// transmit gives what is prepared to the kernel, in one call, waiting while the
-// socket takes nothing. It returns how many datagrams went; when it is none, why.
+// largestCut is the largest datagram of which the kernel may be given many in one
+// piece.
+func (s *hostSocket) largestCut() int {
+	if !s.cuts {
+		return 0
+	}
+	l := s.limit.Load()
+	if l == nil {
+		return maxDatagram
+	}
+	if s.kernel.now() < l.until {
+		return l.size
+	}
+	s.limit.CompareAndSwap(l, nil)
+	return maxDatagram
+}
+
+// cutBelow makes datagrams of a size and above go one by one for some time.
+func (s *hostSocket) cutBelow(size int) {
+	l := &cutLimit{size - 1, s.kernel.now() + cutMemory}
+	for old := s.limit.Load(); old == nil || l.size < old.size; old = s.limit.Load() {
+		if s.limit.CompareAndSwap(old, l) {
+			return
+		}
+	}
+}
+
+// transmit gives what is prepared to the kernel, waiting while the socket takes
+// nothing. It returns how many datagrams went; when it is none, why.
 func (s *hostSocket) transmit(out *outlet) (n int, err error) {
-	var failed error
+	var failed syscall.Errno
 	err = s.raw.Write(func(fd uintptr) bool {
-		n, failed = out.send(fd)
+		n, failed = s.sendNow(fd, out)
 		return failed != unix.EAGAIN
 	})
-	if err == nil && failed != nil {
+	if err == nil && failed != 0 {
 		err = os.NewSyscallError("sendmmsg", failed)
 	}
 	return n, err

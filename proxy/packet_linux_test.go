@@ -64,7 +64,7 @@ func TestHostSocketLearnsWhatCannotBeCut(t *testing.T) {
 	if n, err := sender.write(big, at, netip.Addr{}); n != 2 || err != nil {
 		t.Fatalf("%d, %v", n, err)
 	}
-	if got := sender.segment.Load(); got != maxDatagram {
+	if got := sender.largestCut(); got != maxDatagram {
 		t.Errorf("cuts up to %d bytes only", got)
 	}
 	if err := from.Close(); err != nil {
