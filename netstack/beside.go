@@ -44,6 +44,7 @@ type besideSlot struct {
 	edge  uint32 // sequence number behind the window, as last advertised
 	scale uint8  // RFC 7323 section 2
 	stage besideStage
+	near  *nearness // of its peer, from the stage near on
 }
 
 type besideStage uint8
@@ -90,7 +91,7 @@ func (b *beside) leaveAt(now time.Duration, flow uint64, tcp header.TCP) {
 	}
 	s.used = now
 	if s.stage >= near {
-		s.advertise(tcp, now < b.until)
+		s.advertise(tcp, now < b.until && s.near.holds())
 	}
 }
 
@@ -121,12 +122,12 @@ func (b *beside) answered(flow uint64, tcp header.TCP) {
 	}
 }
 
-// isNear says that the peer of an established connection is nearby.
-func (b *beside) isNear(flow uint64) {
+// isNear says that the peer of an established connection is nearby, as long as n holds.
+func (b *beside) isNear(flow uint64, n *nearness) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if s := &b.slots[flow%besideSlots]; s.flow == flow && s.stage == agreed {
-		s.stage = near
+		s.stage, s.near = near, n
 	}
 }
 

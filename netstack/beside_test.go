@@ -83,6 +83,7 @@ func TestBesideWhom(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			b, now := newBeside(), time.Second
+			var peer nearness
 			if tt.answer {
 				b.leaveAt(now, 5, syn(header.TCPFlagAck, tt.ours))
 			} else {
@@ -90,7 +91,7 @@ func TestBesideWhom(t *testing.T) {
 				b.answered(5, syn(header.TCPFlagAck, tt.theirs))
 			}
 			if !tt.far {
-				b.isNear(5)
+				b.isNear(5, &peer)
 			}
 			now += time.Second
 			if !tt.alone {
@@ -104,7 +105,13 @@ func TestBesideWhom(t *testing.T) {
 			if tt.lowered && int(tcp.WindowSize())<<7 != besideWindow {
 				t.Errorf("%d units", tcp.WindowSize())
 			}
-			tcp = segmentWith(2000, full)
+			tcp = segmentWith(1000+besideWindow, full)
+			peer.over.Store(true)
+			if b.leaveAt(now, 5, tcp); tcp.WindowSize() != full {
+				t.Errorf("%d units once the peer is elsewhere", tcp.WindowSize())
+			}
+			tcp = segmentWith(2000+besideWindow, full)
+			peer.over.Store(false)
 			if b.leaveAt(now+besideFor+1, 5, tcp); tcp.WindowSize() != full {
 				t.Errorf("%d units when it is alone again", tcp.WindowSize())
 			}
@@ -116,7 +123,7 @@ func TestBesideWhom(t *testing.T) {
 func TestBesideSlots(t *testing.T) {
 	b := newBeside()
 	b.leaveAt(0, 5, syn(header.TCPFlagAck, 7))
-	b.isNear(5)
+	b.isNear(5, &nearness{})
 	b.leaveAt(besideIdle/2, 5+besideSlots, syn(header.TCPFlagAck, 7))
 	if s := b.slots[5]; s.flow != 5 || s.stage != near {
 		t.Errorf("%+v took the place of one in use", s)

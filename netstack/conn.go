@@ -27,7 +27,7 @@ type Conn struct {
 	endpoint      tcpip.Endpoint
 	events        *waiter.Queue
 	local, remote netip.AddrPort
-	near          bool // see window.go
+	near          *nearness // nil: far, see window.go
 
 	closed atomic.Bool           // by Close or Reset
 	waits  atomic.Pointer[waits] // of blocked calls; nil until the first

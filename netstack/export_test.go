@@ -10,8 +10,8 @@ func (s *Stack) Endpoints() int {
 // TCPStats sums up what TCP did again.
 func (s *Stack) TCPStats() string {
 	t := s.gvisor.Stats().TCP
-	return fmt.Sprintf("sent %d, again %d, fast %d, SACK recovery %d, RACK recovery %d, TLP %d, timeouts %d, send errors %d, received %d, queue drops %d",
-		t.SegmentsSent.Value(), t.Retransmits.Value(), t.FastRetransmit.Value(), t.SACKRecovery.Value(), t.TLPRecovery.Value(), t.TLPRecovery.Value(),
+	return fmt.Sprintf("sent %d, again %d, fast %d, SACK recovery %d, TLP %d, timeouts %d, send errors %d, received %d, DSACKs %d",
+		t.SegmentsSent.Value(), t.Retransmits.Value(), t.FastRetransmit.Value(), t.SACKRecovery.Value(), t.TLPRecovery.Value(),
 		t.Timeouts.Value(), t.SegmentSendErrors.Value(), t.ValidSegmentsReceived.Value(), t.SegmentsAckedWithDSACK.Value())
 }
 
@@ -24,4 +24,4 @@ func (c *Conn) ReceiveBuffer() int {
 }
 
 // Near reports whether the peer is taken for near.
-func (c *Conn) Near() bool { return c.near }
+func (c *Conn) Near() bool { return c.near.holds() }

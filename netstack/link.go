@@ -16,6 +16,7 @@ type link struct {
 	queue      *queue
 	acks       *acks
 	beside     *beside
+	vicinity   vicinity
 	mtus       mtus
 	dispatcher atomic.Pointer[stack.NetworkDispatcher]
 	own        atomic.Pointer[[]netip.Addr] // where packets may go to; replaced as a whole

@@ -27,7 +27,12 @@ const MaxPathMTU = 8920
 // none costs up to 15 bytes more on the wire than it says.
 //
 // Where Config.MTU is set, that one holds for all and SetPathMTU does nothing.
-func (s *Stack) SetPathMTU(to netip.Addr, mtu int) { s.link.mtus.set(to.Unmap().WithZone(""), mtu) }
+func (s *Stack) SetPathMTU(to netip.Addr, mtu int) {
+	if mtu == 0 {
+		s.PathMoved(to)
+	}
+	s.link.mtus.set(to.Unmap().WithZone(""), mtu)
+}
 
 // PathMTU returns how large a packet to an address may be now.
 func (s *Stack) PathMTU(to netip.Addr) int {

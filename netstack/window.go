@@ -1,6 +1,9 @@
 package netstack
 
 import (
+	"net/netip"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"gvisor.dev/gvisor/pkg/tcpip"
@@ -12,24 +15,53 @@ import (
 //
 // Beyond bandwidth times delay what a window holds stands in a queue, mostly in
 // the receiver's UDP socket, where everything else of that peer waits behind it:
-// 4 MB are 15 ms at 270 MB/s. To a peer further away the window grows with what
-// the path carries. It is never made smaller: gVisor's connections were seen to
+// 4 MB are 15 ms at 270 MB/s. To a peer further away, or once the path is another
+// one, the window grows with what the path carries. It is never made smaller: gVisor's connections were seen to
 // stop for good when their receive buffer shrank under way.
 const nearby = 3 * time.Millisecond
 
 // settle finds out how far the peer of a new connection is.
 func (c *Conn) settle() {
 	var info tcpip.TCPInfoOption
-	err := c.endpoint.GetSockOpt(&info)
-	c.near = err == nil && info.RTT > 0 && info.RTT <= nearby
-	if c.near {
-		c.stack.link.beside.isNear(streamHash(c.stack.link.beside.seed, c.local, c.remote))
+	if err := c.endpoint.GetSockOpt(&info); err != nil || info.RTT <= 0 || info.RTT > nearby {
+		return
 	}
+	l := c.stack.link
+	c.near = l.vicinity.of(c.remote.Addr())
+	l.beside.isNear(streamHash(l.beside.seed, c.local, c.remote), c.near)
 }
 
 // moderate lets the receive window follow what was read, n bytes.
 func (c *Conn) moderate(n int) {
-	if !c.near {
+	if !c.near.holds() {
 		c.endpoint.ModerateRecvBuf(n)
+	}
+}
+
+// PathMoved says that packets to an address take another path from now on. What
+// was measured of its delay no longer counts: windows of connections that were
+// kept small, for the peer was near, may grow.
+func (s *Stack) PathMoved(to netip.Addr) { s.link.vicinity.moved(to.Unmap().WithZone("")) }
+
+// vicinity is what is known of peers that are near, by address.
+type vicinity struct{ peers sync.Map }
+
+// nearness is shared by the connections that were made to a peer while it was near.
+type nearness struct{ over atomic.Bool }
+
+// holds reports whether the peer is still near; of nil: it never was.
+func (n *nearness) holds() bool { return n != nil && !n.over.Load() }
+
+func (v *vicinity) of(peer netip.Addr) *nearness {
+	if n, ok := v.peers.Load(peer); ok {
+		return n.(*nearness)
+	}
+	n, _ := v.peers.LoadOrStore(peer, new(nearness))
+	return n.(*nearness)
+}
+
+func (v *vicinity) moved(peer netip.Addr) {
+	if n, ok := v.peers.LoadAndDelete(peer); ok {
+		n.(*nearness).over.Store(true)
 	}
 }

@@ -38,6 +38,18 @@ func TestWindow(t *testing.T) {
 			t.Errorf("a receive buffer of %d bytes", size)
 		}
 	})
+	t.Run("near until its path is another", func(t *testing.T) {
+		a, b := netstacktest.Pair(t)
+		client, server := connect(t, a, b, netstacktest.B4)
+		b.PathMoved(netstacktest.A4)
+		if server.Near() {
+			t.Fatal("taken for near")
+		}
+		exchange(t, client, server, 24<<20)
+		if size := server.ReceiveBuffer(); size <= netstack.ReceiveDefault {
+			t.Errorf("a receive buffer of %d bytes", size)
+		}
+	})
 	t.Run("far", func(t *testing.T) {
 		a, b := netstacktest.PairWith(t, netstacktest.Options{Hook: slowSYN})
 		client, server := connect(t, a, b, netstacktest.B4)

@@ -24,11 +24,15 @@ func (m mesh) DialTCP(ctx context.Context, to netip.AddrPort) (net.Conn, error) 
 	return c, nil
 }
 
-// paths shows the bind to discovery.
-type paths struct{ bind *bind.Bind }
+func (m mesh) DialUDP(to netip.AddrPort) (net.Conn, error) { return m.stack.DialUDP(to) }
+
+// paths shows the bind to discovery, and the stack what of it concerns its streams.
+type paths struct {
+	bind  *bind.Bind
+	sizes *sizes
+}
 
 func (p paths) SetRoute(peer key.Public, path, spare netip.AddrPort, both bool) {
 	p.bind.SetRoute(peer, bind.Route{Path: path, Spare: spare, Both: both})
+	p.sizes.path(peer, path)
 }
-
-func (m mesh) DialUDP(to netip.AddrPort) (net.Conn, error) { return m.stack.DialUDP(to) }

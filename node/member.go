@@ -211,9 +211,7 @@ func (n *Node) applyMap(m *controlapi.Map) {
 	for _, p := range m.Peers {
 		peers = append(peers, tunnel.Peer{Key: p.PublicKey, Addresses: p.Addresses})
 	}
-	if n.plane.sizes != nil {
-		n.plane.sizes.members(m.Peers)
-	}
+	n.plane.sizes.members(m.Peers)
 	n.plane.tunnel.SetPeers(peers)
 	n.applyRelays(m)
 	n.roster.set(m) // last: whoever finds a peer here can reach it

@@ -10,19 +10,44 @@ import (
 	"nexd/netstack"
 )
 
-// sizes brings the size of packets to each member from discovery, which knows
-// members by their keys, to the stack, which knows addresses. Members that were
-// never talked to cost nothing.
+// sizes brings the size of packets to each member, and that its path is another
+// one, from discovery, which knows members by their keys, to the stack, which knows
+// addresses. Members that were never talked to cost nothing.
 type sizes struct {
-	set func(to netip.Addr, mtu int) // of the stack; 0 forgets
+	stack pathStack
 
-	mu        sync.Mutex // guards the fields below, and the order of calls of set
+	mu        sync.Mutex // guards the fields below, and the order of calls
 	mtus      map[key.Public]int
+	paths     map[key.Public]netip.AddrPort // those there are
 	addresses map[key.Public][]netip.Addr
 }
 
-func newSizes(set func(to netip.Addr, mtu int)) *sizes {
-	return &sizes{set: set, mtus: make(map[key.Public]int)}
+// pathStack is what of the stack is told.
+type pathStack interface {
+	SetPathMTU(to netip.Addr, mtu int) // 0 forgets
+	PathMoved(to netip.Addr)
+}
+
+func newSizes(stack pathStack) *sizes {
+	return &sizes{stack: stack, mtus: make(map[key.Public]int), paths: make(map[key.Public]netip.AddrPort)}
+}
+
+// path takes the path to a member; an invalid one: there is none.
+func (s *sizes) path(peer key.Public, path netip.AddrPort) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	before := s.paths[peer]
+	if !path.IsValid() {
+		delete(s.paths, peer)
+		return // what comes next tells
+	}
+	s.paths[peer] = path
+	if path == before {
+		return
+	}
+	for _, a := range s.addresses[peer] {
+		s.stack.PathMoved(a)
+	}
 }
 
 // tell takes what discovery says of a member; 0: it is none any more.
@@ -39,7 +64,7 @@ func (s *sizes) tellLocked(peer key.Public, mtu int) {
 		s.mtus[peer] = mtu
 	}
 	for _, a := range s.addresses[peer] {
-		s.set(a, mtu)
+		s.stack.SetPathMTU(a, mtu)
 	}
 }
 
@@ -66,7 +91,7 @@ func (s *sizes) members(list []controlapi.Device) {
 	for peer := range s.mtus {
 		if !slices.Equal(before[peer], next[peer]) {
 			for _, a := range before[peer] {
-				s.set(a, 0)
+				s.stack.SetPathMTU(a, 0)
 			}
 		}
 	}
@@ -74,7 +99,7 @@ func (s *sizes) members(list []controlapi.Device) {
 	for peer, mtu := range s.mtus {
 		if !slices.Equal(before[peer], next[peer]) {
 			for _, a := range next[peer] {
-				s.set(a, mtu)
+				s.stack.SetPathMTU(a, mtu)
 			}
 		}
 		if next[peer] == nil {

@@ -36,8 +36,8 @@ type plane struct {
 	agent  *discovery.Agent
 	watch  *netwatch.Watcher
 	mapper *portmap.Mapper // nil: the gateway is not asked
-	sizes  *sizes          // nil: one size for all, pinned
-	pinned int             // that size, in bytes
+	sizes  *sizes
+	pinned int // the size of packets to all, in bytes; 0: what each path carries
 
 	freshMu sync.Mutex // guards fresh, and the order of news of relays
 	fresh   map[uint16]time.Time
@@ -78,16 +78,17 @@ func (n *Node) buildPlane(data state.Data, port uint16) (_ *plane, err error) {
 	if p.stack, err = netstack.New(netstack.Config{MTU: n.cfg.MTU, Log: n.log}); err != nil {
 		return nil, fmt.Errorf("start the network stack: %w", err)
 	}
+	p.sizes = newSizes(p.stack)
 	maxMTU := 0
 	if n.cfg.MTU == 0 {
-		p.sizes, maxMTU = newSizes(p.stack.SetPathMTU), netstack.MaxPathMTU
+		maxMTU = netstack.MaxPathMTU
 	}
 	// The parts call each other: the closures read p, which is whole before
 	// the tunnel comes up and the first packet moves.
 	p.relays, err = relay.NewPool(relay.PoolConfig{
 		Private: data.PrivateKey, Log: n.log, Credential: n.relayCredential,
 		WriteUDP:   func(packets [][]byte, to netip.AddrPort) error { return p.bind.WriteUDP(packets, to) },
-		Deliver:    func(relay uint16, peer key.Public, packet []byte) { p.bind.Deliver(relay, peer, packet) },
+		DeliverAll: func(relay uint16, peer key.Public, packets [][]byte) { p.bind.DeliverAll(relay, peer, packets) },
 		OnPresence: func(relay uint16, peer key.Public, here bool) { p.agent.Presence(relay, peer, here) },
 		OnChange:   func() { p.relaysChanged(); n.changed.notify() },
 	})
@@ -103,7 +104,7 @@ func (n *Node) buildPlane(data state.Data, port uint16) (_ *plane, err error) {
 	})
 	p.tunnel, err = tunnel.New(tunnel.Config{
 		Private: data.PrivateKey, Device: p.stack.Device(), Bind: p.bind, Log: n.log,
-		OnActivate:   func(peer key.Public) { p.used(peer); p.agent.Want(peer) },
+		OnActivate:   func(peer key.Public) { p.sizes.used(peer); p.agent.Want(peer) },
 		OnDeactivate: func(peer key.Public) { p.bind.Forget(peer) },
 	})
 	if err != nil {
@@ -115,7 +116,7 @@ func (n *Node) buildPlane(data state.Data, port uint16) (_ *plane, err error) {
 	}
 	p.agent = discovery.New(discovery.Config{
 		Private: data.PrivateKey, Log: n.log,
-		Socket: p.bind, Paths: paths{p.bind},
+		Socket: p.bind, Paths: paths{p.bind, p.sizes},
 		Signal:   n.signal,
 		UseRelay: p.relays.Use,
 		Activity: p.activity,
@@ -173,16 +174,9 @@ func (p *plane) activity(peer key.Public) discovery.Activity {
 	return discovery.Activity{Sent: a.LastSent, Large: a.LastLarge, Received: received, Relay: a.Relay, RelayAt: a.RelayAt}
 }
 
-// used: the first packet to a peer is on its way.
-func (p *plane) used(peer key.Public) {
-	if p.sizes != nil {
-		p.sizes.used(peer)
-	}
-}
-
 // mtu is the largest packet to a peer; 0: nobody has talked to it.
 func (p *plane) mtu(peer key.Public) int {
-	if p.sizes == nil {
+	if p.pinned != 0 {
 		return p.pinned
 	}
 	return p.sizes.of(peer)
