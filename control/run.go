@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"nexd/internal/logkey"
+	"nexd/relay"
 )
 
 // Run serves until ctx ends, then asks the relay's clients to use another, says
@@ -43,7 +44,7 @@ func (s *Service) Run(ctx context.Context) error {
 
 	srv := s.server()
 	served := make(chan error, 1)
-	go func() { served <- srv.ServeTLS(s.https, "", "") }()
+	go func() { served <- srv.ServeTLS(relay.Listener(s.https), "", "") }()
 	s.log.Info("control service runs", logkey.Addr, s.Addr().String(), logkey.URL, s.url)
 	close(s.ready)
 

@@ -11,6 +11,7 @@ import (
 	"golang.org/x/net/netutil"
 
 	"nexd/internal/logkey"
+	"nexd/relay"
 )
 
 // spareConnections is how many connections there may be besides one for each
@@ -52,7 +53,7 @@ func (r *Relay) serveWeb(ctx context.Context) {
 	}
 	stop := context.AfterFunc(ctx, func() { server.Close() })
 	defer stop()
-	err := server.ServeTLS(netutil.LimitListener(r.web, sessions+spareConnections), "", "")
+	err := server.ServeTLS(netutil.LimitListener(relay.Listener(r.web), sessions+spareConnections), "", "")
 	if !errors.Is(err, http.ErrServerClosed) {
 		r.health.set(func(h *health) { h.web = err })
 		r.log.Error("WebSocket clients are not taken any more", logkey.Err, err)
