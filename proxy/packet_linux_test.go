@@ -53,6 +53,46 @@ func TestHostSocketKeepsDatagramsApart(t *testing.T) {
 	}
 }
 
+// Who gets no intake gets copies, all that is there or one at a time.
+func TestHostSocketWithoutAnIntake(t *testing.T) {
+	defer lent.Store(lent.Swap(maxLent))
+	from, to := udpSocket(t), udpSocket(t)
+	sender, receiver := hostSocketOf(from), hostSocketOf(to)
+	at := clean(to.LocalAddr().(*net.UDPAddr).AddrPort())
+	sent := [][]byte{[]byte("one"), {}, bytes.Repeat([]byte("three"), 1000)}
+	for _, test := range []struct{ before, most int }{{0, len(sent)}, {maxCopied, 1}} {
+		copied.Store(int64(test.before))
+		if n, err := sender.write(sent, at, netip.Addr{}); n != len(sent) || err != nil {
+			t.Fatalf("%d, %v", n, err)
+		}
+		for got := 0; got < len(sent); {
+			err := receiver.receive(func(m mail) {
+				if len(m.data) > test.most || copied.Load() != int64(test.before)+sizeOf(m.data) {
+					t.Errorf("%d datagrams at once, %d bytes copied", len(m.data), copied.Load())
+				}
+				in := intakes.Get().(*intake) // somebody else's datagrams come
+				clear(in.space)
+				intakes.Put(in)
+				for i, p := range m.data {
+					if !bytes.Equal(p, sent[got]) || m.from[i] != clean(from.LocalAddr().(*net.UDPAddr).AddrPort()) {
+						t.Errorf("datagram %d: %d bytes of %v", got, len(p), m.from[i])
+					}
+					got++
+				}
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+		if n := copied.Swap(0); n != int64(test.before) {
+			t.Errorf("%d bytes left over", n)
+		}
+	}
+	if n := lent.Load(); n != maxLent {
+		t.Errorf("%d intakes lent", n)
+	}
+}
+
 // A path that does not take datagrams of a size in one piece gets them one by one.
 func TestHostSocketLearnsWhatCannotBeCut(t *testing.T) {
 	from, to := udpSocket(t), udpSocket(t)
