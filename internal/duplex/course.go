@@ -7,6 +7,10 @@ import (
 	"time"
 )
 
+// restTime is for how long nothing may have moved in a pair that is cut for its
+// streams to be at rest.
+const restTime = time.Second
+
 // course is what every running copy has: when a byte moved last, and how it ends.
 type course struct {
 	idle time.Duration
@@ -16,33 +20,35 @@ type course struct {
 	timer   *time.Timer
 	stopped bool
 
-	mu  sync.Mutex // guards the fields below
-	end End        // set once: Reset, Idle or Cut
-	err error
+	mu     sync.Mutex // guards the fields below
+	end    End        // set once: Reset, Idle or Cut
+	err    error
+	rested bool // with end: no byte has moved for restTime
 }
 
 var start = time.Now()
 
 // begin starts the clock; cut is called when nothing moved for the idle time.
 func (c *course) begin(idle time.Duration, cut func(End)) {
+	c.touch()
 	if c.idle = idle; idle <= 0 {
 		return
 	}
-	c.touch()
 	c.timerMu.Lock()
 	defer c.timerMu.Unlock()
 	c.timer = time.AfterFunc(idle, func() { c.checkIdle(cut) })
 }
 
-func (c *course) touch() {
-	if c.idle > 0 {
-		c.last.Store(int64(time.Since(start)))
-	}
+func (c *course) touch() { c.last.Store(int64(time.Since(start))) }
+
+// quiet is for how long no byte has moved.
+func (c *course) quiet() time.Duration {
+	return time.Since(start) - time.Duration(c.last.Load())
 }
 
 // checkIdle fires when the idle time may be over; any byte since then puts it off.
 func (c *course) checkIdle(cut func(End)) {
-	left := c.idle - (time.Since(start) - time.Duration(c.last.Load()))
+	left := c.idle - c.quiet()
 	if left <= 0 {
 		cut(Idle)
 		return
@@ -70,7 +76,7 @@ func (c *course) settle(end End, err error) bool {
 	if c.end != 0 {
 		return false
 	}
-	c.end, c.err = end, err
+	c.end, c.err, c.rested = end, err, c.quiet() >= restTime
 	return true
 }
 
@@ -91,21 +97,38 @@ func (c *course) result(ab, ba int64) Result {
 	return r
 }
 
+// outcome is one of the two streams, and how things stand with it after the copy.
+type outcome struct {
+	conn     net.Conn
+	finished bool // it has sent its FIN
+	lost     bool // bytes for it were read, or ready to be, that could not be written
+}
+
+func (o outcome) close(reset bool) {
+	if reset {
+		Abort(o.conn)
+	}
+	_ = o.conn.Close()
+}
+
 // closeBoth ends the streams a and b the way the end of the copy asks for.
-// lostA and lostB: bytes for that stream were read and could not be written.
-func (c *course) closeBoth(a, b net.Conn, lostA, lostB bool) {
-	if c.settled() == Reset {
-		Abort(a)
-		Abort(b)
-		return
-	}
+func (c *course) closeBoth(a, b outcome) {
+	c.mu.Lock()
+	end, rested := c.end, c.rested
+	c.mu.Unlock()
 	// Finish in the direction where nothing was lost, reset the other.
-	if lostA {
-		Abort(a)
+	resetA, resetB := a.lost, b.lost
+	switch end {
+	case Reset:
+		resetA, resetB = true, true
+	case Cut:
+		// Who has been sent no FIN so far may be amidst something: only where both
+		// sides are as between two requests it is no word about what came before.
+		if !rested || a.finished || b.finished || a.lost || b.lost {
+			resetA, resetB = a.lost || !b.finished, b.lost || !a.finished
+		}
+	case Finished, Idle:
 	}
-	if lostB {
-		Abort(b)
-	}
-	_ = a.Close()
-	_ = b.Close()
+	a.close(resetA)
+	b.close(resetB)
 }

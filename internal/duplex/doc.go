@@ -23,11 +23,18 @@
 //	                            Linux), with the next write on others
 //	no byte either way for      both closed: Idle
 //	Options.IdleTimeout
-//	context ended               both closed: Cut
+//	context ended, both at      both closed: Cut
+//	rest
+//	context ended, else         each is reset unless the other's FIN was passed on
+//	                            to it: Cut
 //
-// A stream that is closed while a byte for it was read and could not be written
-// any more is reset, not finished: nobody takes a cut stream for a whole one.
-// In every other case Close leaves queued bytes and the FIN to the stack below.
+// Both are at rest when no byte has moved for a second, neither has sent a FIN and
+// none has bytes that the other does not take: so are connections between two
+// requests. A stream that is closed while a byte for it was read and could not be
+// written any more is reset, not finished. So nobody takes a cut stream for a
+// whole one, as far as a stream can say so: unix sockets know no RST, and see it
+// closed. In every other case Close leaves queued bytes and the FIN to the stack
+// below.
 //
 // There are two loops. [Copy] takes any streams: two goroutines, each with a
 // buffer. A [Mover] has many pairs, and where one stream is a host socket and the

@@ -73,7 +73,7 @@ func Copy(ctx context.Context, a, b net.Conn, o Options) Result {
 	wg.Wait()
 	stopCtx()
 	c.stopIdle()
-	c.closeBoth(a, b, c.ba.lost, c.ab.lost)
+	c.closeBoth(outcome{a, c.ab.finished, c.ba.lost}, outcome{b, c.ba.finished, c.ab.lost})
 	return c.result(c.ab.n, c.ba.n)
 }
 
@@ -113,6 +113,7 @@ type half struct {
 	src, dst net.Conn
 	shared   *atomic.Int64
 	n        int64
+	finished bool // src has sent its FIN
 	lost     bool // bytes were read that could not be written
 
 	// srcClosed is set by the opposite direction when it had to close src whole.
@@ -178,6 +179,7 @@ func (h *half) readEnded(err error) {
 		h.c.broken(err) // without effect when the copy was cut
 		return
 	}
+	h.finished = true
 	if h.c.settled() != 0 {
 		return // broken or cut: its close says more than a FIN
 	}

@@ -53,6 +53,7 @@ type flow struct {
 	try      func(fd uintptr) bool // one step, within a call of RawConn; true: enough
 	ended    bool                  // try has found that the flow is over
 	stuck    bool                  // src has bytes that dst does not take now
+	finished bool                  // src has sent its FIN
 	lost     bool                  // bytes were read, or ready to be, that could not be written
 	watching bool                  // src has finished; only how it ends is of interest
 	bulk     bool                  // the last read was a full one
@@ -198,6 +199,7 @@ func (p *pump) sourceEnded(f *flow, dst closeWriter, err error) bool {
 		p.broken(err)
 		return true
 	}
+	f.finished = true
 	if p.settled() != 0 {
 		return true // broken or cut: its close says more than a FIN
 	}
@@ -268,7 +270,7 @@ func (p *pump) complete() {
 	p.graceMu.Unlock()
 	p.m.forget(p)
 	p.mesh.Notify(nil)
-	p.closeBoth(p.host, p.mesh, p.down.lost, p.up.lost)
+	p.closeBoth(outcome{p.host, p.up.finished, p.down.lost}, outcome{p.mesh, p.down.finished, p.up.lost})
 	if p.forward {
 		p.done(p.result(p.up.n, p.down.n))
 	} else {

@@ -27,10 +27,14 @@ type Copier func(ctx context.Context, a, b net.Conn, o duplex.Options) duplex.Re
 // right, and the other way round.
 func Run(t *testing.T, loop Copier, left, right Pair) {
 	t.Helper()
-	for _, c := range []struct {
+	type story struct {
 		name string
 		run  func(*testing.T, *rig)
-	}{
+	}
+	run := func(t *testing.T, c story, near, far Pair) {
+		c.run(t, &rig{t: t, loop: loop, left: near, right: far})
+	}
+	for _, c := range []story{
 		{"BothWays", bothWays},
 		{"BigBothWaysAtOnce", big},
 		{"ClientFinishesFirst", clientFirst},
@@ -43,12 +47,23 @@ func Run(t *testing.T, loop Copier, left, right Pair) {
 		{"Idle", idle},
 		{"BytesPutIdleOff", notIdle},
 		{"LiveCounters", live},
-		{"CutSendsFin", cutQuiet},
 		{"CutStreamIsNotWhole", cutBusy},
+		{"CutWhileBytesMoveResets", cutMoving},
 	} {
-		t.Run(c.name, func(t *testing.T) { c.run(t, &rig{t: t, loop: loop, left: left, right: right}) })
-		t.Run(c.name+"Mirrored", func(t *testing.T) { c.run(t, &rig{t: t, loop: loop, left: right, right: left}) })
+		t.Run(c.name, func(t *testing.T) { run(t, c, left, right) })
+		t.Run(c.name+"Mirrored", func(t *testing.T) { run(t, c, right, left) })
 	}
+	t.Run("AtRest", func(t *testing.T) { // which takes a while
+		atRest := func(c story, near, far Pair) {
+			t.Run(c.name, func(t *testing.T) {
+				t.Parallel()
+				run(t, c, near, far)
+			})
+		}
+		atRest(story{"CutSendsFin", cutQuiet}, left, right)
+		atRest(story{"CutAfterFinResetsTheOther", cutHalf}, left, right)
+		atRest(story{"CutAfterFinResetsTheOtherMirrored", cutHalf}, right, left)
+	})
 }
 
 // rig is client — loop — server.
@@ -384,10 +399,14 @@ func live(t *testing.T, r *rig) {
 	}
 }
 
+// restTime is more than the second after which streams are at rest.
+const restTime = 1100 * time.Millisecond
+
 func cutQuiet(_ *testing.T, r *rig) {
 	r.start(0, false, false)
 	r.send(r.client, "x")
 	r.expect(r.server, "x")
+	time.Sleep(restTime) // it is the time that counts
 	r.cancel()
 	r.expectEOF(r.client)
 	r.expectEOF(r.server)
@@ -412,6 +431,44 @@ func cutBusy(t *testing.T, r *rig) {
 	if n, err := io.Copy(io.Discard, r.server); err == nil {
 		t.Errorf("the server took %d bytes of a cut stream for a whole one", n)
 	}
+}
+
+// cutMoving: all that was sent has arrived, and more was to come.
+func cutMoving(t *testing.T, r *rig) {
+	for try := 1; ; try++ {
+		r.start(0, false, true)
+		began := time.Now()
+		r.send(r.client, "the first part")
+		r.expect(r.server, "the first part")
+		r.cancel()
+		r.ends(duplex.Cut)
+		if time.Since(began) < restTime/2 { // else the machine stood still
+			break
+		}
+		if try == 10 {
+			t.Fatal("the machine is too slow to tell")
+		}
+		r.stop()
+		r.ab.Store(0)
+	}
+	r.expectReset(r.server)
+	r.expectReset(r.client)
+}
+
+// cutHalf: the client has said all and waits for the rest of the answer, however
+// long that takes.
+func cutHalf(_ *testing.T, r *rig) {
+	r.start(0, true, true)
+	r.send(r.client, "question")
+	r.closeWrite(r.client)
+	r.expect(r.server, "question")
+	r.expectEOF(r.server)
+	r.send(r.server, "the first part")
+	r.expect(r.client, "the first part")
+	time.Sleep(restTime)
+	r.cancel()
+	r.ends(duplex.Cut)
+	r.expectReset(r.client)
 }
 
 type endless struct{}
