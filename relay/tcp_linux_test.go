@@ -66,13 +66,25 @@ func TestTCPConnMovesBytes(t *testing.T) {
 }
 
 func TestTCPConnEnds(t *testing.T) {
-	near, _ := tcpPair(t)
+	near, far := tcpPair(t)
 	near.SetReadDeadline(time.Now().Add(-time.Second))
 	if _, err := near.Read(make([]byte, 1)); !errors.Is(err, os.ErrDeadlineExceeded) {
 		t.Errorf("read after its deadline: %v", err)
 	}
-	near.SetDeadline(time.Now().Add(20 * time.Millisecond))
-	if n, err := near.Write(make([]byte, 64<<20)); !errors.Is(err, os.ErrDeadlineExceeded) || n == 0 || n == 64<<20 {
+	near.SetDeadline(time.Time{})
+	const much = 64 << 20
+	var n int
+	var err error
+	wrote := make(chan struct{})
+	go func() {
+		defer close(wrote)
+		n, err = near.Write(make([]byte, much))
+	}()
+	if _, err := io.ReadFull(far, make([]byte, 1)); err != nil {
+		t.Fatal(err)
+	}
+	near.SetWriteDeadline(time.Now())
+	if <-wrote; !errors.Is(err, os.ErrDeadlineExceeded) || n == 0 || n == much {
 		t.Errorf("write that nobody reads: %d, %v", n, err)
 	}
 	near.SetDeadline(time.Time{})
