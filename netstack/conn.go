@@ -75,7 +75,7 @@ func (c *Conn) Read(b []byte) (int, error) {
 		result, err := c.endpoint.Read(&w.sink, tcpip.ReadOptions{})
 		w.sink = nil
 		if err == nil {
-			c.moderate(result.Count)
+			c.endpoint.ModerateRecvBuf(result.Count)
 			return result.Count, nil
 		}
 		if err := c.readError(err); err != nil {

@@ -59,7 +59,7 @@ func (c *Conn) TryRead(b []byte) (n int, err error) {
 	if terr != nil {
 		return 0, c.readError(terr)
 	}
-	c.moderate(result.Count)
+	c.endpoint.ModerateRecvBuf(result.Count)
 	return result.Count, nil
 }
 
@@ -94,7 +94,7 @@ func (c *Conn) ReadPieces(most int, take func(pieces [][]byte) int) (n int, err 
 		}
 	}
 	if p.n > 0 {
-		c.moderate(p.n)
+		c.endpoint.ModerateRecvBuf(p.n)
 		return p.n, nil
 	}
 	if _, refused := terr.(*tcpip.ErrBadBuffer); terr == nil || refused {

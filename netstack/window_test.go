@@ -3,6 +3,7 @@ package netstack_test
 import (
 	"io"
 	"net"
+	"net/netip"
 	"sync"
 	"testing"
 	"time"
@@ -21,46 +22,52 @@ func slowSYN(packet []byte, _ bool) bool {
 	return true
 }
 
-// The receive window stays as it began where the peer is near, and grows elsewhere.
-func TestWindow(t *testing.T) {
-	t.Run("near", func(t *testing.T) {
-		a, b := netstacktest.Pair(t)
-		deadline := time.Now().Add(patience)
-		client, server := connect(t, a, b, netstacktest.B4)
-		for !server.Near() { // the machine was busy
-			if time.Now().After(deadline) {
-				t.Fatal("nobody is near")
+// Who is near is found out by the handshake, and forgotten when the path changes.
+func TestNear(t *testing.T) {
+	a, b := netstacktest.Pair(t)
+	_, server := nearby(t, a, b, netstacktest.B4)
+	b.PathMoved(netstacktest.A4)
+	if server.Near() {
+		t.Error("near though its path is another")
+	}
+	if _, server := nearby(t, a, b, netstacktest.B4); !server.Near() {
+		t.Error("not near by the new path")
+	}
+	b.SetPathMTU(netstacktest.A4, 0)
+	if server.Near() {
+		t.Error("near though it is gone")
+	}
+
+	a, b = netstacktest.PairWith(t, netstacktest.Options{Hook: slowSYN})
+	if client, server := connect(t, a, b, netstacktest.B4); client.Near() || server.Near() {
+		t.Error("taken for near")
+	}
+}
+
+// The receive window grows with what is read, near and far.
+func TestWindowGrows(t *testing.T) {
+	for name, options := range map[string]netstacktest.Options{"near": {}, "far": {Hook: slowSYN}} {
+		t.Run(name, func(t *testing.T) {
+			a, b := netstacktest.PairWith(t, options)
+			client, server := connect(t, a, b, netstacktest.B4)
+			exchange(t, client, server, 24<<20)
+			if size := server.ReceiveBuffer(); size <= netstack.ReceiveDefault {
+				t.Errorf("a receive buffer of %d bytes", size)
 			}
-			client, server = connect(t, a, b, netstacktest.B4)
+		})
+	}
+}
+
+// nearby makes a connection whose server finds the client near.
+func nearby(t testing.TB, a, b *netstack.Stack, to netip.Addr) (client, server *netstack.Conn) {
+	t.Helper()
+	for deadline := time.Now().Add(patience); time.Now().Before(deadline); { // the machine may be busy
+		if client, server = connect(t, a, b, to); server.Near() {
+			return client, server
 		}
-		exchange(t, client, server, 24<<20)
-		if size := server.ReceiveBuffer(); size != netstack.ReceiveDefault {
-			t.Errorf("a receive buffer of %d bytes", size)
-		}
-	})
-	t.Run("near until its path is another", func(t *testing.T) {
-		a, b := netstacktest.Pair(t)
-		client, server := connect(t, a, b, netstacktest.B4)
-		b.PathMoved(netstacktest.A4)
-		if server.Near() {
-			t.Fatal("taken for near")
-		}
-		exchange(t, client, server, 24<<20)
-		if size := server.ReceiveBuffer(); size <= netstack.ReceiveDefault {
-			t.Errorf("a receive buffer of %d bytes", size)
-		}
-	})
-	t.Run("far", func(t *testing.T) {
-		a, b := netstacktest.PairWith(t, netstacktest.Options{Hook: slowSYN})
-		client, server := connect(t, a, b, netstacktest.B4)
-		if client.Near() || server.Near() {
-			t.Fatal("taken for near")
-		}
-		exchange(t, client, server, 24<<20)
-		if size := server.ReceiveBuffer(); size <= netstack.ReceiveDefault {
-			t.Errorf("a receive buffer of %d bytes", size)
-		}
-	})
+	}
+	t.Fatal("nobody is near")
+	return nil, nil
 }
 
 // windows watches what a side of a wire advertises, by connection.
@@ -122,14 +129,9 @@ func TestWindowBeside(t *testing.T) {
 				}
 				return true
 			}})
-			client, server := connect(t, a, b, family.b)
-			for deadline := time.Now().Add(patience); !server.Near(); client, server = connect(t, a, b, family.b) {
-				if time.Now().After(deadline) {
-					t.Fatal("nobody is near")
-				}
-			}
+			client, server := nearby(t, a, b, family.b)
 			one, other := connect(t, a, b, family.b)
-			const small, whole = 300 << 10, 400 << 10
+			const small, whole = 200 << 10, 400 << 10
 			send := func(until func(window int) bool) {
 				t.Helper()
 				buf := make([]byte, 1<<20)
