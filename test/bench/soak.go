@@ -36,12 +36,13 @@ func soak(args []string) error {
 	nexd := flags.String("nexd", "bin/nexd", "the daemon")
 	nexctl := flags.String("nexctl", "bin/nexctl", "its command line")
 	length := flags.Duration("for", time.Hour, "how long")
+	each := flags.Duration("each", 3*time.Second, "how long each load of a turn lasts")
 	pause := flags.Duration("pause", 12*time.Second, "rest after each turn of loads, before memory is looked at")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
-	if flags.NArg() > 0 || *length <= 0 || *pause < time.Second {
-		return errors.New("soak: want -for above 0, -pause from 1s, and nothing else")
+	if flags.NArg() > 0 || *length <= 0 || *each <= 0 || *pause < time.Second {
+		return errors.New("soak: want -for and -each above 0, -pause from 1s, and nothing else")
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
@@ -70,7 +71,7 @@ func soak(args []string) error {
 	var done worked
 	end := time.Now().Add(*length)
 	for time.Now().Before(end) && ctx.Err() == nil {
-		if err := s.turn(&done); err != nil {
+		if err := s.turn(*each, &done); err != nil {
 			return fmt.Errorf("turn %d: %w", len(kept)+1, err)
 		}
 		s.client.call("Drop", Nothing{}, &Nothing{}, patience)
@@ -94,8 +95,7 @@ type worked struct {
 
 // turn is one of each load: streams up and down with a ping beside them, short
 // connections, datagrams, and a crowd that stays for a moment.
-func (s *system) turn(done *worked) error {
-	const each = 3 * time.Second
+func (s *system) turn(each time.Duration, done *worked) error {
 	for _, up := range []bool{true, false} {
 		before, err := s.look(up)
 		if err != nil {
