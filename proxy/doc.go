@@ -34,6 +34,7 @@
 //	connections being dialled, per rule    256; more wait within the dial timeout
 //	one attempt to dial                    10 s, or dial-timeout
 //	datagrams waiting for a flow's dial    16 per flow
+//	answers waiting for room (Linux)       56 MB in all, and one datagram per flow
 //
 // A connection over a bound is reset when it is accepted. A flow over the bound
 // of its rule replaces the flow that was quiet for the longest time; one over
