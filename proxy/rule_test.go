@@ -3,6 +3,7 @@ package proxy
 import (
 	"context"
 	"errors"
+	"math"
 	"net"
 	"net/netip"
 	"os"
@@ -137,7 +138,7 @@ func TestBackoff(t *testing.T) {
 			t.Errorf("after %d failures %v, want %v", i+1, got, w*time.Second)
 		}
 	}
-	if got := backoff(1 << 40); got != longestBackoff {
+	if got := backoff(math.MaxInt); got != longestBackoff {
 		t.Errorf("after very many %v", got)
 	}
 }
