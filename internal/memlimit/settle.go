@@ -14,6 +14,9 @@ const (
 	starting   = 15 * time.Second
 	startEvery = time.Second
 	startWorth = 1 << 20
+	// startPercent is how much garbage there may be meanwhile, of what is live, before
+	// Go's collector runs: what is made to stay then lies closer together.
+	startPercent = 25
 
 	settleEvery = 5 * time.Second
 	settleWorth = 4 << 20
@@ -28,6 +31,11 @@ const (
 // last one, as WireGuard's buffers in their pools, may be garbage since.
 func Run(ctx context.Context) error {
 	begun := time.Now()
+	usual := debug.SetGCPercent(startPercent)
+	if usual < startPercent { // also when it is off
+		debug.SetGCPercent(usual)
+	}
+	defer debug.SetGCPercent(usual)
 	every, worth := startEvery, uint64(startWorth)
 	ticker := time.NewTicker(every)
 	defer ticker.Stop()
@@ -50,6 +58,7 @@ func Run(ctx context.Context) error {
 		}
 		before = now
 		if every != settleEvery && time.Since(begun) >= starting {
+			debug.SetGCPercent(usual)
 			every, worth = settleEvery, settleWorth
 			ticker.Reset(every)
 		}

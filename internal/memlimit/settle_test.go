@@ -4,6 +4,7 @@ import (
 	"context"
 	"runtime"
 	"runtime/debug"
+	"runtime/metrics"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -109,6 +110,36 @@ func TestTheStartsGarbageIsGivenBack(t *testing.T) {
 			t.Error(err)
 		}
 	})
+}
+
+// While it starts a process has little garbage, unless it is told to have less.
+func TestTheCollectorIsKeenAtTheStart(t *testing.T) {
+	percent := func() uint64 {
+		samples := []metrics.Sample{{Name: "/gc/gogc:percent"}}
+		metrics.Read(samples)
+		return samples[0].Value.Uint64()
+	}
+	for _, usual := range []int{100, startPercent - 5} {
+		synctest.Test(t, func(t *testing.T) {
+			defer debug.SetGCPercent(debug.SetGCPercent(usual))
+			ctx, cancel := context.WithCancel(t.Context())
+			ended := make(chan error)
+			go func() { ended <- Run(ctx) }()
+			synctest.Wait()
+			if got := percent(); got != uint64(min(usual, startPercent)) {
+				t.Errorf("%d %% at the start, usually %d", got, usual)
+			}
+			time.Sleep(starting + startEvery)
+			synctest.Wait()
+			if got := percent(); got != uint64(usual) {
+				t.Errorf("%d %% after it, usually %d", got, usual)
+			}
+			cancel()
+			if err := <-ended; err != nil {
+				t.Error(err)
+			}
+		})
+	}
 }
 
 func TestQuietAndIdle(t *testing.T) {
