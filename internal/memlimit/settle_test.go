@@ -33,12 +33,23 @@ func peak() {
 	runtime.KeepAlive(all)
 }
 
-func TestAPeakIsGivenBack(t *testing.T) {
-	defer debug.SetGCPercent(debug.SetGCPercent(-1)) // only Run collects
+// whileRunning calls f on a simulated clock while Run runs.
+func whileRunning(t *testing.T, f func(t *testing.T)) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		ended := make(chan error)
 		go func() { ended <- Run(ctx) }()
+		f(t)
+		cancel()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+func TestAPeakIsGivenBack(t *testing.T) {
+	defer debug.SetGCPercent(debug.SetGCPercent(-1)) // only Run collects
+	whileRunning(t, func(t *testing.T) {
 		time.Sleep(starting)
 		synctest.Wait()
 		peak()
@@ -52,20 +63,13 @@ func TestAPeakIsGivenBack(t *testing.T) {
 		if got := int64(released() - before); got < 32*mib {
 			t.Errorf("%d bytes given back", got)
 		}
-		cancel()
-		if err := <-ended; err != nil {
-			t.Error(err)
-		}
 	})
 }
 
 // What was still in use when the collector last looked is given back as well.
 func TestWhatWasInUseIsGivenBack(t *testing.T) {
 	defer debug.SetGCPercent(debug.SetGCPercent(-1))
-	synctest.Test(t, func(t *testing.T) {
-		ctx, cancel := context.WithCancel(t.Context())
-		ended := make(chan error)
-		go func() { ended <- Run(ctx) }()
+	whileRunning(t, func(t *testing.T) {
 		time.Sleep(starting + settleEvery)
 		synctest.Wait()
 		held := make([]byte, 64*mib)
@@ -83,20 +87,13 @@ func TestWhatWasInUseIsGivenBack(t *testing.T) {
 		if got := int64(released() - before); got < 32*mib {
 			t.Errorf("%d bytes given back", got)
 		}
-		cancel()
-		if err := <-ended; err != nil {
-			t.Error(err)
-		}
 	})
 }
 
 // What the start has left behind goes sooner.
 func TestTheStartsGarbageIsGivenBack(t *testing.T) {
 	defer debug.SetGCPercent(debug.SetGCPercent(-1))
-	synctest.Test(t, func(t *testing.T) {
-		ctx, cancel := context.WithCancel(t.Context())
-		ended := make(chan error)
-		go func() { ended <- Run(ctx) }()
+	whileRunning(t, func(t *testing.T) {
 		synctest.Wait()
 		peak()
 		before := released()
@@ -104,10 +101,6 @@ func TestTheStartsGarbageIsGivenBack(t *testing.T) {
 		synctest.Wait()
 		if got := int64(released() - before); got < 32*mib {
 			t.Errorf("%d bytes given back", got)
-		}
-		cancel()
-		if err := <-ended; err != nil {
-			t.Error(err)
 		}
 	})
 }
@@ -120,11 +113,8 @@ func TestTheCollectorIsKeenAtTheStart(t *testing.T) {
 		return samples[0].Value.Uint64()
 	}
 	for _, usual := range []int{100, startPercent - 5} {
-		synctest.Test(t, func(t *testing.T) {
-			defer debug.SetGCPercent(debug.SetGCPercent(usual))
-			ctx, cancel := context.WithCancel(t.Context())
-			ended := make(chan error)
-			go func() { ended <- Run(ctx) }()
+		before := debug.SetGCPercent(usual)
+		whileRunning(t, func(t *testing.T) {
 			synctest.Wait()
 			if got := percent(); got != uint64(min(usual, startPercent)) {
 				t.Errorf("%d %% at the start, usually %d", got, usual)
@@ -134,11 +124,8 @@ func TestTheCollectorIsKeenAtTheStart(t *testing.T) {
 			if got := percent(); got != uint64(usual) {
 				t.Errorf("%d %% after it, usually %d", got, usual)
 			}
-			cancel()
-			if err := <-ended; err != nil {
-				t.Error(err)
-			}
 		})
+		debug.SetGCPercent(before)
 	}
 }
 
