@@ -30,6 +30,14 @@ func relayAddress(name string) controlapi.RelayAddress {
 	return controlapi.RelayAddress{UDP: []string{name + ".example.org:3478"}, URL: "https://" + name + ".example.org/v1/relay"}
 }
 
+// revision is that of the service's view of its network.
+func (w *world) revision() uint64 {
+	h := w.svc.hub
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.revision
+}
+
 func (w *world) tryJoinRelay(private key.Private, r controlapi.RelayJoinRequest) (station, *controlapi.Problem) {
 	w.t.Helper()
 	var c controlapi.Challenge

@@ -49,7 +49,7 @@ func TestRelayList(t *testing.T) {
 	}
 	// One that resumes is told again.
 	s.stop()
-	s = w.mustWatch(a, since(&controlapi.Map{Epoch: w.svc.hub.epoch}, w.svc.hub.revision))
+	s = w.mustWatch(a, since(&controlapi.Map{Epoch: w.svc.hub.epoch}, w.revision()))
 	if e, _ := s.any(); e.Type != controlapi.EventHeartbeat {
 		t.Errorf("resumed with %+v", e)
 	}
@@ -308,9 +308,9 @@ func TestHomes(t *testing.T) {
 			t.Errorf("b is told %+v", d)
 		}
 	}
-	before := w.svc.hub.revision
-	if p := put(other); p != nil || w.svc.hub.revision != before {
-		t.Errorf("the same again: %v, revision %d after %d", p, w.svc.hub.revision, before)
+	before := w.revision()
+	if p := put(other); p != nil || w.revision() != before {
+		t.Errorf("the same again: %v, revision %d after %d", p, w.revision(), before)
 	}
 	for what, ids := range map[string][]string{
 		"unknown": {"relay_none"}, "twice": {own, own}, "too many": {own, other, "x", "y", "z"},
