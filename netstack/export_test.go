@@ -1,19 +1,18 @@
 package netstack
 
-import "fmt"
-
 // Endpoints is how many transport endpoints gVisor still knows.
 func (s *Stack) Endpoints() int {
 	return len(s.gvisor.RegisteredEndpoints()) + len(s.gvisor.CleanupEndpoints())
 }
 
-// TCPStats sums up what TCP did again.
-func (s *Stack) TCPStats() string {
+// Recoveries is how often TCP took something for lost because of what was
+// acknowledged, and Timeouts how often because nothing was.
+func (s *Stack) Recoveries() uint64 {
 	t := s.gvisor.Stats().TCP
-	return fmt.Sprintf("sent %d, again %d, fast %d, SACK recovery %d, TLP %d, timeouts %d, send errors %d, received %d, DSACKs %d",
-		t.SegmentsSent.Value(), t.Retransmits.Value(), t.FastRetransmit.Value(), t.SACKRecovery.Value(), t.TLPRecovery.Value(),
-		t.Timeouts.Value(), t.SegmentSendErrors.Value(), t.ValidSegmentsReceived.Value(), t.SegmentsAckedWithDSACK.Value())
+	return t.FastRetransmit.Value() + t.SACKRecovery.Value()
 }
+
+func (s *Stack) Timeouts() uint64 { return s.gvisor.Stats().TCP.Timeouts.Value() }
 
 // ReceiveDefault is the receive buffer a connection begins with, in bytes.
 const ReceiveDefault = tcpReceiveDefault
