@@ -12,7 +12,7 @@ import (
 const (
 	// besideWindow is the receive window of a connection to a nearby peer while
 	// others are in use: what a ping may have to wait behind.
-	besideWindow = 128 << 10
+	besideWindow = 96 << 10
 	// besideFor is how long others count as in use after a packet of theirs.
 	besideFor = 100 * time.Millisecond
 	// besideSlots is how many connections are known at a time; of those whose
