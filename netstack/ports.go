@@ -12,6 +12,11 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
 )
 
+// firstDialledPort is the lowest local port of what is dialled. As on Linux, what
+// is below is free to listen at: with gVisor's own range, from 16000, a rule at
+// port 20000 that is added at run time could find it taken by a connection.
+const firstDialledPort = 32768
+
 // listeners are those of TCP. gVisor's own cost some 5 KB each, and most rules are
 // not used by anybody: so a port is only written down here until the first SYN to
 // it, which gVisor hands to knock, as it does with every packet that nobody takes.

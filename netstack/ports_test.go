@@ -106,8 +106,8 @@ func TestListenedPortsAreNotDialledFrom(t *testing.T) {
 	a, b := netstacktest.Pair(t)
 	l, at := listen(t, b, netstacktest.B4)
 	defer l.Close()
-	const first = 16000 // of the ports dialled from
-	free := map[uint16]bool{20001: true, 40001: true}
+	const first = 32768 // of the ports dialled from
+	free := map[uint16]bool{40001: true, 65001: true}
 	var all []net.Listener
 	for port := first; port <= 65535; port++ {
 		if free[uint16(port)] {

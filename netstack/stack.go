@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"math"
 	"net"
 	"net/netip"
 	"slices"
@@ -111,6 +112,9 @@ func New(config Config) (*Stack, error) {
 func (s *Stack) configure() error {
 	if err := s.configureTCP(); err != nil {
 		return fmt.Errorf("configure TCP: %w", errno(err))
+	}
+	if err := s.gvisor.SetPortRange(firstDialledPort, math.MaxUint16); err != nil {
+		return fmt.Errorf("set the ports dialled from: %w", errno(err))
 	}
 	if err := s.gvisor.CreateNIC(nicID, s.link); err != nil {
 		return fmt.Errorf("create the stack's interface: %w", errno(err))
