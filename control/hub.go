@@ -39,7 +39,8 @@ type hub struct {
 	queue   int       // changes a stream may be behind
 	started time.Time // leases of before the start count from here
 
-	kick chan chan struct{} // requests of sync
+	kick  chan chan struct{} // requests of sync
+	dirty chan struct{}      // one slot: a sync was given up before its request was taken
 
 	mu       sync.Mutex // guards the fields below
 	revision uint64     // of the view
@@ -84,7 +85,7 @@ func (c *change) encode() (err error) {
 func newHub(n store.Network, epoch string, st store.Store, cfg *Config, m *metrics, stun []string, rs *relays) *hub {
 	return &hub{
 		network: n, epoch: epoch, stun: stun, relays: rs, store: st, log: cfg.Log, metrics: m, queue: cfg.QueueLength,
-		started: time.Now(), kick: make(chan chan struct{}),
+		started: time.Now(), kick: make(chan chan struct{}), dirty: make(chan struct{}, 1),
 		members: map[string]*member{}, byKey: map[key.Public]string{}, streams: map[string]*stream{}, seen: map[string]time.Time{},
 	}
 }
@@ -110,6 +111,7 @@ func (h *hub) run(ctx context.Context) {
 			return
 		case done := <-h.kick:
 			waiting = append(waiting, done)
+		case <-h.dirty:
 		case <-retry.C:
 		}
 		for more := true; more; {
@@ -131,12 +133,17 @@ func (h *hub) run(ctx context.Context) {
 }
 
 // sync returns when everything that was in the store when it was called is
-// published, or when ctx ends or the store cannot be read.
+// published, or when ctx ends or the store cannot be read. It is published in
+// any case: who gives up does not take the change along.
 func (h *hub) sync(ctx context.Context) {
 	done := make(chan struct{})
 	select {
 	case h.kick <- done:
 	case <-ctx.Done():
+		select {
+		case h.dirty <- struct{}{}:
+		default: // it will look already
+		}
 		return
 	}
 	select {
@@ -212,8 +219,8 @@ func (h *hub) put(d store.Device) {
 	if m == nil {
 		m = &member{}
 		h.members[d.ID] = m
-	} else if m.device.PublicKey != d.PublicKey {
-		delete(h.byKey, m.device.PublicKey)
+	} else if old := m.device.PublicKey; old != d.PublicKey && h.byKey[old] == d.ID {
+		delete(h.byKey, old)
 	}
 	m.device, m.joined = deviceOf(d), d.Joined
 	if d.LastSeen.After(m.lastStream) {
