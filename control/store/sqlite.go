@@ -15,6 +15,8 @@ import (
 
 	"github.com/pressly/goose/v3"
 	_ "modernc.org/sqlite" // the driver "sqlite"
+
+	"nexd/internal/logkey"
 )
 
 //go:embed migrations/*.sql
@@ -50,6 +52,7 @@ func OpenSQLite(ctx context.Context, file string, log *slog.Logger) (*SQLite, er
 	if err != nil {
 		return nil, fmt.Errorf("open database: %w", err)
 	}
+	makePrivate(f, log)
 	if err := f.Close(); err != nil {
 		return nil, fmt.Errorf("open database: %w", err)
 	}
@@ -69,6 +72,22 @@ func OpenSQLite(ctx context.Context, file string, log *slog.Logger) (*SQLite, er
 		return nil, fmt.Errorf("open database %s: %w", file, err)
 	}
 	return s, nil
+}
+
+// makePrivate takes the database from others who can read it: it holds keys, and
+// a copy that was put back has the mode of somebody's umask. Files that an
+// earlier run left beside it go with it.
+func makePrivate(f *os.File, log *slog.Logger) {
+	if info, err := f.Stat(); err != nil || !info.Mode().IsRegular() || info.Mode().Perm()&0o077 == 0 {
+		return
+	}
+	if err := f.Chmod(0o600); err != nil {
+		log.Warn("other users can read the database: make it private (mode 0600)", logkey.File, f.Name(), logkey.Err, err)
+		return
+	}
+	for _, beside := range []string{"-wal", "-shm"} {
+		_ = os.Chmod(f.Name()+beside, 0o600) // most often there is none
+	}
 }
 
 func dsn(file, lock string, more ...string) string {
