@@ -68,12 +68,18 @@ func cloneMap(m *controlapi.Map) *controlapi.Map {
 		c.Peers[i] = cloneDevice(c.Peers[i])
 	}
 	c.STUN = slices.Clone(m.STUN)
+	c.Relays.Relays = slices.Clone(m.Relays.Relays)
+	for i := range c.Relays.Relays {
+		c.Relays.Relays[i].UDP = slices.Clone(c.Relays.Relays[i].UDP)
+	}
+	c.Relays.Credential = slices.Clone(m.Relays.Credential)
 	return &c
 }
 
 func cloneDevice(d controlapi.Device) controlapi.Device {
 	d.Addresses = slices.Clone(d.Addresses)
 	d.Tags = slices.Clone(d.Tags)
+	d.Relays = slices.Clone(d.Relays)
 	return d
 }
 
