@@ -65,7 +65,9 @@ func (f *fakeSocket) take() [][]byte {
 	return sent
 }
 
-// opened returns a Bind on a fake socket, open.
+// opened returns a Bind on a fake socket, open. What counts how often it sends is
+// run in simulated time: after 100 ms without a word of the peer packets are kept
+// for the next path, and handshake messages are repeated after 150.
 func opened(t *testing.T, f *fakeSocket, cfg Config) *Bind {
 	t.Helper()
 	b := newBind(cfg, f)

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"net/netip"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"nexd/internal/relaypath"
@@ -47,7 +48,9 @@ func TestRecall(t *testing.T) {
 
 // TestRecallOverRoutes: a new path, and a spare that takes part, bring what the
 // path before may have swallowed; a mere spare does not.
-func TestRecallOverRoutes(t *testing.T) {
+func TestRecallOverRoutes(t *testing.T) { synctest.Test(t, recallOverRoutes) }
+
+func recallOverRoutes(t *testing.T) {
 	relays, socket := &fakeRelays{}, &fakeSocket{}
 	b := opened(t, socket, Config{Relays: relays})
 	b.epoch = b.epoch.Add(-recallAfter) // the silence a peer begins with
@@ -86,7 +89,9 @@ func TestRecallOverRoutes(t *testing.T) {
 
 // TestRecallWhenHeardAgain: a peer whose path was in doubt and that is heard
 // after a silence gets what it may have missed; one that was merely slow does not.
-func TestRecallWhenHeardAgain(t *testing.T) {
+func TestRecallWhenHeardAgain(t *testing.T) { synctest.Test(t, recallWhenHeardAgain) }
+
+func recallWhenHeardAgain(t *testing.T) {
 	relays, socket := &fakeRelays{}, &fakeSocket{}
 	b := opened(t, socket, Config{Relays: relays})
 	b.epoch = b.epoch.Add(-time.Minute)

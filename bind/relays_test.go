@@ -9,6 +9,7 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"testing/synctest"
 
 	"golang.zx2c4.com/wireguard/conn"
 
@@ -80,7 +81,9 @@ func sorted(b *Bind, packets ...[]byte) (left []packet) {
 	return left
 }
 
-func TestPacketsInFrames(t *testing.T) {
+func TestPacketsInFrames(t *testing.T) { synctest.Test(t, packetsInFrames) }
+
+func packetsInFrames(t *testing.T) {
 	var heard []key.Public
 	var stun []netip.AddrPort
 	var offers [][]byte
@@ -175,7 +178,9 @@ func TestStrangerThatIsConfiguredByItsFirstPacket(t *testing.T) {
 	}
 }
 
-func TestRouteThroughARelay(t *testing.T) {
+func TestRouteThroughARelay(t *testing.T) { synctest.Test(t, routeThroughARelay) }
+
+func routeThroughARelay(t *testing.T) {
 	for _, tls := range []bool{false, true} {
 		f, relays := &fakeSocket{}, &fakeRelays{tls: tls}
 		b := opened(t, f, Config{Relays: relays})
@@ -260,7 +265,9 @@ func TestForgedRelayAddress(t *testing.T) {
 	}
 }
 
-func TestSpareAndBoth(t *testing.T) {
+func TestSpareAndBoth(t *testing.T) { synctest.Test(t, spareAndBoth) }
+
+func spareAndBoth(t *testing.T) {
 	f, relays := &fakeSocket{}, &fakeRelays{}
 	b := opened(t, f, Config{Relays: relays})
 	peer := newPeer()
@@ -333,7 +340,9 @@ func TestSpareAndBoth(t *testing.T) {
 	}
 }
 
-func TestOnlyNewAddressesGetTheMessage(t *testing.T) {
+func TestOnlyNewAddressesGetTheMessage(t *testing.T) { synctest.Test(t, onlyNewAddressesGetTheMessage) }
+
+func onlyNewAddressesGetTheMessage(t *testing.T) {
 	f, relays := &fakeSocket{}, &fakeRelays{}
 	b := opened(t, f, Config{Relays: relays})
 	peer := newPeer()

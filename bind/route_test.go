@@ -25,7 +25,9 @@ var (
 	noAddr netip.AddrPort
 )
 
-func TestHandshakeWaitsForThePath(t *testing.T) {
+func TestHandshakeWaitsForThePath(t *testing.T) { synctest.Test(t, handshakeWaitsForThePath) }
+
+func handshakeWaitsForThePath(t *testing.T) {
 	var asked []key.Public
 	f := &fakeSocket{}
 	b := opened(t, f, Config{OnNoPath: func(p key.Public) { asked = append(asked, p) }})
@@ -81,7 +83,9 @@ func TestHeldMessageGetsOld(t *testing.T) {
 
 // A peer that comes back from another address sends an initiation before its
 // check moves the path, so the response goes to where the peer was.
-func TestUnansweredHandshakeFollowsThePath(t *testing.T) {
+func TestUnansweredHandshakeFollowsThePath(t *testing.T) { synctest.Test(t, unansweredHandshakeFollowsThePath) }
+
+func unansweredHandshakeFollowsThePath(t *testing.T) {
 	f := &fakeSocket{}
 	b := opened(t, f, Config{})
 	peer := newPeer()
@@ -176,7 +180,9 @@ func TestParseEndpoint(t *testing.T) {
 	}
 }
 
-func TestForgottenPeer(t *testing.T) {
+func TestForgottenPeer(t *testing.T) { synctest.Test(t, forgottenPeer) }
+
+func forgottenPeer(t *testing.T) {
 	f := &fakeSocket{}
 	b := opened(t, f, Config{})
 	peer := newPeer()
@@ -252,7 +258,9 @@ func TestErrorsOfTheSystemAreLoss(t *testing.T) {
 	}
 }
 
-func TestRefusedBatchGoesOneByOne(t *testing.T) {
+func TestRefusedBatchGoesOneByOne(t *testing.T) { synctest.Test(t, refusedBatchGoesOneByOne) }
+
+func refusedBatchGoesOneByOne(t *testing.T) {
 	var batches int
 	f := &fakeSocket{onSend: func(bufs [][]byte, _ *conn.StdNetEndpoint) error {
 		if len(bufs) > 1 {

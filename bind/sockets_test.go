@@ -135,7 +135,7 @@ func alternates(t *testing.T, a, b conn.Bind) (got int) {
 				t.Errorf("got %d bytes from %s, want %d from %s", len(p.data), p.from.DstToString(), 100+i, want)
 			}
 			got++
-		case <-time.After(time.Second):
+		case <-time.After(10 * time.Second):
 			t.Logf("packet %d did not come", i)
 		}
 	}

@@ -339,7 +339,9 @@ func TestInitiationsThatCross(t *testing.T) {
 }
 
 // A receiver under load asks for a cookie: that is an answer, too.
-func TestCookieEndsRepeats(t *testing.T) {
+func TestCookieEndsRepeats(t *testing.T) { synctest.Test(t, cookieEndsRepeats) }
+
+func cookieEndsRepeats(t *testing.T) {
 	f := &fakeSocket{}
 	b := opened(t, f, Config{})
 	peer := newPeer()
