@@ -154,34 +154,38 @@ func TestAcksOfManyConnections(t *testing.T) {
 }
 
 func TestAcksClosed(t *testing.T) {
-	w := newAckWorld(t)
-	w.offer(ackOf(1))
-	if !w.offer(ackOf(2)) {
-		t.Fatal("not held")
-	}
-	w.acks.close()
-	w.acks.close()
-	if w.offer(ackOf(3)) || w.acks.holding != 0 || len(w.sent) != 0 {
-		t.Error("held after the end")
-	}
+	synctest.Test(t, func(t *testing.T) { // what is held is not due meanwhile
+		w := newAckWorld(t)
+		w.offer(ackOf(1))
+		if !w.offer(ackOf(2)) {
+			t.Fatal("not held")
+		}
+		w.acks.close()
+		w.acks.close()
+		if w.offer(ackOf(3)) || w.acks.holding != 0 || len(w.left()) != 0 {
+			t.Error("held after the end")
+		}
+	})
 }
 
 // A request and its answer are two packets, whichever side acknowledges.
 func TestAnswersCarryAcknowledgements(t *testing.T) {
-	d := newTestDevice(DefaultMTU)
-	packets := stack.PacketBufferList{}
-	list := []sample{ackOf(10), ackOf(20), ackOf(20)}
-	list[0].payload, list[2].payload = []byte("request"), []byte("answer")
-	for _, s := range list {
-		packets.PushBack(s.packet())
-	}
-	n, err := d.link.WritePackets(packets)
-	if n != len(list) || err != tcpip.Error(nil) {
-		t.Fatal(n, err)
-	}
-	packets.Reset()
-	if left := drain(t, d); len(left) != 2 {
-		t.Errorf("%d packets", len(left))
-	}
-	d.Close()
+	synctest.Test(t, func(t *testing.T) { // the acknowledgement is not due meanwhile
+		d := newTestDevice(DefaultMTU)
+		defer d.Close()
+		packets := stack.PacketBufferList{}
+		list := []sample{ackOf(10), ackOf(20), ackOf(20)}
+		list[0].payload, list[2].payload = []byte("request"), []byte("answer")
+		for _, s := range list {
+			packets.PushBack(s.packet())
+		}
+		n, err := d.link.WritePackets(packets)
+		if n != len(list) || err != tcpip.Error(nil) {
+			t.Fatal(n, err)
+		}
+		packets.Reset()
+		if left := drain(t, d); len(left) != 2 {
+			t.Errorf("%d packets", len(left))
+		}
+	})
 }

@@ -59,7 +59,9 @@ func takeSome(q *queue, max int) []uint16 {
 
 func takeAll(q *queue, max int) int { return len(takeSome(q, max)) }
 
-func TestQueueKeepsRoomForSmallPackets(t *testing.T) {
+func TestQueueKeepsRoomForSmallPackets(t *testing.T) { synctest.Test(t, keepsRoomForSmallPackets) }
+
+func keepsRoomForSmallPackets(t *testing.T) {
 	q := newQueue()
 	defer q.close()
 	for i := range flowBulkPackets {
@@ -69,6 +71,7 @@ func TestQueueKeepsRoomForSmallPackets(t *testing.T) {
 	}
 	waited := make(chan verdict)
 	go func() { waited <- offer(q, 100, true) }()
+	synctest.Wait() // it waits, and no time passes
 	if v := offer(q, 100, false); v != queued {
 		t.Errorf("another packet beside the bulk: %v", v)
 	}
@@ -224,12 +227,15 @@ func TestQueueWaitsWhileThereAreReads(t *testing.T) {
 	})
 }
 
-func TestQueueCloseWakesWriters(t *testing.T) {
+func TestQueueCloseWakesWriters(t *testing.T) { synctest.Test(t, closeWakesWriters) }
+
+func closeWakesWriters(t *testing.T) {
 	q := newQueue()
 	for offer(q, 1000, false) == queued {
 	}
 	waited := make(chan verdict)
 	go func() { waited <- offer(q, 1000, true) }()
+	synctest.Wait() // it waits
 	if n := q.close(); n == 0 {
 		t.Error("close counted nothing")
 	}
