@@ -48,6 +48,7 @@ type machine struct {
 	began    time.Time // of the proof
 	again    time.Time // when its frame is sent again
 	tries    int
+	hellos   int    // sent with the nonce, and not answered
 	frame    []byte // the auth
 	authMAC  mac
 	offered  []byte // the credential in it
@@ -114,6 +115,7 @@ func (m *machine) ask(now time.Time, credential []byte) {
 	m.lastTry = now
 	m.offered = credential
 	m.again = now.Add(proofRetries[0])
+	m.hellos = 1
 	m.send(appendHello(nil, m.nonce))
 }
 
@@ -161,14 +163,17 @@ func (m *machine) handle(now time.Time, frame []byte) outcome {
 func (m *machine) challenged(now time.Time, c challenge) {
 	switch {
 	case m.proof == proofAsking && c.Echo == m.nonce:
+		m.hellos--
 		m.prove(now, c.Cookie, 0)
+	case m.proof == proofProving && c.Echo == m.nonce && m.hellos > 0:
+		m.hellos-- // it answers a hello that was sent again
 	case m.proof == proofProving && c.Echo == m.nonce:
 		m.prove(now, c.Cookie, 0) // the first one had expired, or the address has changed since
 	case m.up && binary.BigEndian.Uint32(c.Echo[4:]) == m.session:
 		if m.proof == proofProving && now.Sub(m.lastTry) < proofRetries[0] {
 			return // one answer to a batch of frames
 		}
-		m.nonce = randomNonce()
+		m.nonce, m.hellos = randomNonce(), 0
 		m.offered = m.accepted
 		m.prove(now, c.Cookie, 0)
 	}
@@ -285,6 +290,7 @@ func (m *machine) tick(now, heard, sent time.Time, credential []byte) (outcome, 
 
 func (m *machine) sendAgain(now time.Time) {
 	if m.proof == proofAsking {
+		m.hellos++
 		m.send(appendHello(nil, m.nonce))
 	} else {
 		m.send(m.frame)

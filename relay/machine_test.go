@@ -155,6 +155,43 @@ func TestMachineStaysUp(t *testing.T) {
 	}
 }
 
+// On a long way, or from a slow relay, the answers to a hello that was sent
+// again come as well. One of them is taken: each proof more would be a session
+// that replaces the one before.
+func TestMachineProvesOnceForManyHellos(t *testing.T) {
+	const way = 700 * time.Millisecond
+	c := newClocked()
+	c.start(c.now, c.cred)
+	var answers []time.Time // when the relay's challenges are here
+	proofs := 0
+	for end := c.now.Add(3 * way); c.now.Before(end); c.now = c.now.Add(10 * time.Millisecond) {
+		for len(answers) > 0 && !answers[0].After(c.now) {
+			answers = answers[1:]
+			c.handle(c.now, challenge{Echo: c.nonce}.appendTo(nil))
+		}
+		c.tick(c.now, c.heard, c.sent, c.cred)
+		for _, f := range c.out {
+			switch FrameType(f[0]) {
+			case FrameHello:
+				answers = append(answers, c.now.Add(way))
+			case FrameAuth:
+				if a, _ := parseAuth(f); a.Epoch > uint64(proofs) {
+					proofs++
+				}
+			}
+		}
+		c.out = nil
+	}
+	if proofs != 1 {
+		t.Errorf("%d proofs", proofs)
+	}
+	// A challenge that answers the proof itself asks for another.
+	c.handle(c.now, challenge{Echo: c.nonce}.appendTo(nil))
+	if a, err := parseAuth(c.out[len(c.out)-1]); err != nil || a.Epoch != 2 {
+		t.Errorf("%+v, %v", a, err)
+	}
+}
+
 func TestMachineIgnoresForeignChallenges(t *testing.T) {
 	c := newClocked().connect(t)
 	c.handle(c.now, challenge{Echo: nonce{0xD0, 0, 0, 1, 1, 2, 3, 4}}.appendTo(nil))
