@@ -83,7 +83,9 @@ func TestHeldMessageGetsOld(t *testing.T) {
 
 // A peer that comes back from another address sends an initiation before its
 // check moves the path, so the response goes to where the peer was.
-func TestUnansweredHandshakeFollowsThePath(t *testing.T) { synctest.Test(t, unansweredHandshakeFollowsThePath) }
+func TestUnansweredHandshakeFollowsThePath(t *testing.T) {
+	synctest.Test(t, unansweredHandshakeFollowsThePath)
+}
 
 func unansweredHandshakeFollowsThePath(t *testing.T) {
 	f := &fakeSocket{}
