@@ -20,7 +20,26 @@ const maxDenied = 4096
 
 // deletion is what stays behind of a device that is deleted now.
 func (s *Service) deletion(now time.Time) store.Deletion {
-	return store.Deletion{Rest: now.Add(s.cfg.Quarantine), Deny: now.Add(credentialLife)}
+	return store.Deletion{Rest: now.Add(s.cfg.Quarantine), Deny: s.relays.latest(now)}
+}
+
+// deletionTakes is how long after the time of its deletion a device's stream may
+// still be given a credential: a request has that time. Credentials are signed
+// for that much less than credentialLife, so that the denial covers them.
+const deletionTakes = writeTimeout
+
+// latest is by when all credentials expire that are or will be signed for a
+// device that is deleted now. The clock may have been ahead when one was signed;
+// by days it is not followed, since relays refuse what is valid for too long.
+func (r *relays) latest(now time.Time) time.Time {
+	const most = (relay.MaxLifetime - credentialLife) / 2
+	r.mu.Lock()
+	furthest := r.furthest
+	r.mu.Unlock()
+	if ahead := furthest.Sub(now.Round(0)); ahead > 0 {
+		now = now.Add(min(ahead, most))
+	}
+	return now.Add(credentialLife)
 }
 
 // follow takes in what was denied since it was called last, and ends those

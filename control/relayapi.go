@@ -115,6 +115,13 @@ func (s *Service) admitRelay(ctx context.Context, r controlapi.RelayJoinRequest)
 		return store.Relay{}, "", err
 	}
 	s.relays.joined(one, now)
+	// Taken in first, looked up again then: a deletion in between is seen by one
+	// side or the other.
+	all, err := s.store.Relays(ctx)
+	if err == nil && !slices.ContainsFunc(all, func(r store.Relay) bool { return r.ID == one.ID }) {
+		s.relays.removed(one.ID, now)
+		return store.Relay{}, "", unauthorized("this relay was deleted while it joined")
+	}
 	return one, credential, nil
 }
 

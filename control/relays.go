@@ -17,7 +17,7 @@ import (
 	"nexd/relay"
 )
 
-// credentialLife is how long a relay credential counts. Devices get another
+// credentialLife is how long a relay credential counts at most. Devices get another
 // with each stream, and each RelayRenew while one lasts.
 const credentialLife = 72 * time.Hour
 
@@ -41,7 +41,8 @@ type relays struct {
 	byID     map[string]*relayState
 	list     []controlapi.Relay
 	denied   map[deniedKey]time.Time
-	position uint64 // of the newest denial
+	position uint64    // of the newest denial
+	furthest time.Time // the clock's when it was furthest, of those that credentials were signed at
 }
 
 type deniedKey struct {
@@ -262,8 +263,11 @@ func (r *relays) others() bool {
 func (r *relays) listFor(network string, device key.Public, now time.Time) *controlapi.RelayList {
 	r.mu.Lock()
 	list, denied := r.list, r.denied[deniedKey{network, device}]
+	if at := now.Round(0); at.After(r.furthest) {
+		r.furthest = at
+	}
 	r.mu.Unlock()
-	c := relay.Credential{Device: device, Network: relay.NetworkOf(network), Expires: now.Add(credentialLife).Truncate(time.Second)}
+	c := relay.Credential{Device: device, Network: relay.NetworkOf(network), Expires: now.Add(credentialLife - deletionTakes).Truncate(time.Second)}
 	if !c.Expires.After(denied) {
 		c.Expires = denied.Add(time.Second) // it was deleted and joined again
 	}

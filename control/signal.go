@@ -7,6 +7,7 @@ import (
 
 	"github.com/danielgtaylor/huma/v2"
 
+	"nexd/control/store"
 	"nexd/controlapi"
 	"nexd/internal/logkey"
 )
@@ -54,8 +55,14 @@ func (s *Service) signal(ctx context.Context, in *signalInput) (*signalOutput, e
 // leave deletes the device that asks for it.
 func (s *Service) leave(ctx context.Context, _ *struct{}) (*struct{}, error) {
 	d := deviceFrom(ctx)
-	if _, _, err := s.store.DeleteDevice(ctx, d.Network, d.ID, s.deletion(time.Now()), nil); err != nil {
+	// Looked at again in the transaction: another may have its place by now.
+	lost := func(now store.Device) bool { return now.Credential != d.Credential }
+	_, left, err := s.store.DeleteDevice(ctx, d.Network, d.ID, s.deletion(time.Now()), lost)
+	switch {
+	case err != nil:
 		return nil, s.deviceProblem(d.Name, "leave", err)
+	case !left:
+		return nil, unauthorized("this device is no longer a member")
 	}
 	s.hub.sync(ctx)
 	s.log.Info("device deleted", logkey.Device, d.Name, logID, d.ID, logkey.Reason, "it left")
