@@ -119,7 +119,9 @@ func (n *names) refresh(ctx context.Context, name string, e *nameEntry) ([]netip
 	case len(e.addrs) > 0:
 		e.until = n.now().Add(staleUse) // ask again soon, not each time
 	default:
-		e.err = err
+		if e.err = err; ctx.Err() != nil {
+			e.err = ctx.Err() // it says nothing to others who wait
+		}
 		return nil, err
 	}
 	return e.addrs, nil
@@ -226,14 +228,27 @@ func exchange(ctx context.Context, server, full string, kind uint16) (*dns.Msg, 
 	q := new(dns.Msg).SetQuestion(full, kind)
 	q.Id = uint16(rand.Uint32())
 	q.SetEdns0(1232, false)
-	reply, _, err := (&dns.Client{Net: "udp", UDPSize: 1232}).ExchangeContext(ctx, q, server)
+	reply, err := exchangeBy(ctx, &dns.Client{Net: "udp", UDPSize: 1232}, server, q)
 	if err == nil && reply.Truncated {
-		reply, _, err = (&dns.Client{Net: "tcp"}).ExchangeContext(ctx, q, server)
+		reply, err = exchangeBy(ctx, &dns.Client{Net: "tcp"}, server, q)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("ask %s: %w", server, err)
 	}
 	return reply, nil
+}
+
+// exchangeBy ends with ctx, of which the library minds the deadline only.
+func exchangeBy(ctx context.Context, c *dns.Client, server string, q *dns.Msg) (*dns.Msg, error) {
+	conn, err := c.DialContext(ctx, server)
+	if err != nil {
+		return nil, err
+	}
+	defer conn.Close()
+	stop := context.AfterFunc(ctx, func() { _ = conn.Close() })
+	defer stop()
+	reply, _, err := c.ExchangeWithConnContext(ctx, q, conn)
+	return reply, err
 }
 
 // addresses returns the addresses of an answer that belong to the question's

@@ -102,6 +102,7 @@ func (f *flow) connected(p peer) bool {
 		f.pending, f.waiting = nil, 0
 		f.mu.Unlock()
 		if !f.write(p, batch) {
+			f.rule.stats.droppedIn.Add(int64(len(batch)))
 			return false
 		}
 		f.mu.Lock()
@@ -238,6 +239,7 @@ func (f *flow) end() {
 	}
 	f.over = true
 	f.direct = false
+	f.rule.stats.droppedIn.Add(int64(len(f.pending)))
 	f.pending = nil
 	p, timer := f.peer, f.timer
 	f.mu.Unlock()

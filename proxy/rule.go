@@ -271,9 +271,11 @@ func (r *rule) listens(problem, partly string) {
 func (r *rule) destinationFailed(err error) {
 	r.stats.dialErrors.Add(1)
 	r.update(func() {
-		r.failures++
+		if now := time.Now(); !now.Before(r.retryAt) { // else it failed together with others
+			r.failures++
+			r.retryAt = now.Add(backoff(r.failures))
+		}
 		r.skip++
-		r.retryAt = time.Now().Add(backoff(r.failures))
 		r.destination = reason(err)
 	})
 }
