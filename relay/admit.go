@@ -18,10 +18,11 @@ type authRequest struct {
 
 // challenge answers a frame of an address without a session: echo is what
 // shows the client that the answer is to it. It returns the frame, or none
-// when a budget is used up.
+// when a budget is used up. A WebSocket connection (from is invalid) has its own,
+// so it takes nothing from others.
 func (s *Server) challenge(b []byte, echo nonce, at place, from netip.Addr, now int64) []byte {
-	if from.IsValid() && !s.challengeSource.of(from).take(challengeEach, 1, now) ||
-		!s.challengeAll.take(challengeTotal, 1, now) {
+	if from.IsValid() && (!s.challengeSource.of(from).take(challengeEach, 1, now) ||
+		!s.challengeAll.take(challengeTotal, 1, now)) {
 		return b
 	}
 	s.count.challenges.Add(1)

@@ -36,7 +36,8 @@ type Server struct {
 	deviceRate, networkRate, packetRate rate
 
 	// Answers to addresses nobody proved yet, in all and by source; and auth
-	// frames, whose check costs some 100 µs each, by source.
+	// frames, whose check costs some 100 µs each, by source. A WebSocket
+	// connection has a budget of its own.
 	challengeAll    bucket
 	challengeSource *sources
 	authSource      *sources
@@ -58,6 +59,7 @@ var (
 	challengeTotal = perSecond(50_000, 50_000)
 	challengeEach  = perSecond(500, 1000) // one office behind one address may have many devices
 	authEach       = perSecond(100, 500)
+	enterEach      = perSecond(2, 20) // hellos and auths of one WebSocket connection
 	noticeEach     = perSecond(10, 50)
 )
 

@@ -44,6 +44,7 @@ type tlsConn struct {
 	session *session
 	pending bool  // not admitted yet
 	last    int64 // when a message came, nanoseconds since the server's start
+	enters  bucket
 
 	mu   sync.Mutex // guards gone
 	gone bool       // the reader has ended: no writer may start
@@ -190,7 +191,12 @@ func (c *tlsConn) message(rest []byte) (err error) {
 }
 
 func (c *tlsConn) frame(f *forwarder, frame []byte) {
-	switch FrameType(frame[0]) {
+	kind := FrameType(frame[0])
+	if (kind == FrameHello || kind == FrameAuth) && !c.enters.take(enterEach, 1, f.now) {
+		f.tally.drop(DropBudget, 1)
+		return
+	}
+	switch kind {
 	case FrameHello:
 		n, err := parseHello(frame)
 		if err != nil {
