@@ -83,7 +83,7 @@ func TestBlockedFlowsHoldLittle(t *testing.T) {
 	w.listening(0)
 
 	before := idle.Memory()
-	late := time.After(3 * patience)
+	late := time.After(patience)
 	for i := range flows {
 		for asks, waits := s.asks, (chan int)(nil); asks != nil || waits != nil; {
 			select {

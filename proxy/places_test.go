@@ -43,7 +43,7 @@ func (c *slowConn) Close() error {
 
 // endingFlow starts a rule with one flow, from c, that is over and not gone yet;
 // release lets it go.
-func endingFlow(t *testing.T, options string) (w *world, e udpEnds, c net.Conn, release func()) {
+func endingFlow(t *testing.T, options string) (w *world, e udpEnds, c *asker, release func()) {
 	t.Helper()
 	w = loopbackWorld(t)
 	m := &slowClose{Mesh: w.mesh, closing: make(chan struct{}), closeIt: make(chan struct{})}

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/miekg/dns"
 	"go.uber.org/goleak"
 
 	"nexd/netstack"
@@ -27,7 +28,9 @@ func TestMain(m *testing.M) {
 		goleak.IgnoreAnyFunction("gvisor.dev/gvisor/pkg/sync.Gopark"))
 }
 
-const patience = 10 * time.Second
+// patience bounds every wait for something that happens. It only has to be less
+// than for ever: a user-space stack under the race detector on a busy machine is slow.
+const patience = time.Minute
 
 // loopbackMesh is a mesh whose addresses are loopback addresses of this host.
 type loopbackMesh struct{ own netip.Addr }
@@ -344,6 +347,28 @@ func accepted(t testing.TB, ln net.Listener) net.Conn {
 	return c
 }
 
+// noNames has this process ask a name server that knows none, on loopback.
+func noNames(t *testing.T) {
+	t.Helper()
+	pc := must[net.PacketConn](t)(net.ListenPacket("udp", "127.0.0.1:0"))
+	started := make(chan struct{})
+	server := &dns.Server{PacketConn: pc, NotifyStartedFunc: func() { close(started) }, Handler: dns.HandlerFunc(func(w dns.ResponseWriter, q *dns.Msg) {
+		_ = w.WriteMsg(new(dns.Msg).SetRcode(q, dns.RcodeNameError))
+	})}
+	var serving sync.WaitGroup
+	serving.Go(func() { _ = server.ActivateAndServe() })
+	<-started
+	before := net.DefaultResolver
+	net.DefaultResolver = &net.Resolver{PreferGo: true, Dial: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, "udp", pc.LocalAddr().String())
+	}}
+	t.Cleanup(func() {
+		net.DefaultResolver = before
+		_ = server.Shutdown()
+		serving.Wait()
+	})
+}
+
 // serve answers each connection with a function until the listener closes.
 func serve(t testing.TB, ln net.Listener, handle func(net.Conn)) {
 	t.Helper()
@@ -374,13 +399,41 @@ func say(text string) func(net.Conn) {
 
 func roundTrip(t testing.TB, c net.Conn, text string) {
 	t.Helper()
-	if _, err := io.WriteString(c, text); err != nil {
-		t.Fatalf("write: %v", err)
+	if err := trip(c, text); err != nil {
+		t.Fatal(err)
 	}
+}
+
+// trip has a text echoed.
+func trip(c net.Conn, text string) error {
 	got := make([]byte, len(text))
-	if n, err := io.ReadFull(c, got); err != nil || string(got) != text {
-		t.Fatalf("read %q, %v; want %q", got[:n], err, text)
+	if _, err := io.WriteString(c, text); err != nil {
+		return err
 	}
+	if n, err := io.ReadFull(c, got); err != nil || string(got) != text {
+		return fmt.Errorf("read %q, %w; want %q", got[:n], err, text)
+	}
+	return nil
+}
+
+// inTime makes tries until one takes less than a limit, and ends the test if that
+// one fails. The others prove nothing: the machine stood still.
+func inTime(t testing.TB, limit time.Duration, try func() error) (tries int64) {
+	t.Helper()
+	for tries < 20 {
+		tries++
+		began := time.Now()
+		err := try()
+		if time.Since(began) >= limit {
+			continue
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		return tries
+	}
+	t.Fatal("the machine is too slow to tell")
+	return 0
 }
 
 // ask dials and reads the whole answer.
