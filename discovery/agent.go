@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"net/netip"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -24,7 +25,7 @@ type Agent struct {
 	self   key.Public
 
 	// Owned by Run.
-	epoch     uint64
+	epoch     uint64 // of the session opened last
 	peers     map[key.Public]*peer
 	byHint    map[stunwire.Hint]*peer
 	active    map[*peer]struct{} // machines that have something to do
@@ -48,7 +49,7 @@ type Agent struct {
 	hints     hintBook
 	toDerive  deriveQueue
 	derived   chan derivedSecrets
-	resolved  chan []netip.AddrPort
+	resolved  chan resolution
 	resolving bool
 	questions chan func()
 	ended     chan struct{} // closed with Run
@@ -57,7 +58,9 @@ type Agent struct {
 
 	// interfaces lists the machine's addresses; tests replace it.
 	interfaces func(exclude func(netip.Addr) bool) ([]localAddr, error)
-	counters   struct {
+	// lookup turns host:port into addresses; tests replace it.
+	lookup   func(ctx context.Context, name string) []netip.AddrPort
+	counters struct {
 		checks, padded, mtuRaised, mtuLowered                               atomic.Uint64
 		answers, unverified, replayed, limited, failed, signals, hardRounds atomic.Uint64
 	}
@@ -76,14 +79,15 @@ type peer struct {
 type session struct {
 	machine   *machine
 	next      time.Time // of the machine
-	epoch     uint64    // ours towards this peer: the agent's, or later if the peer knows a later one
+	epoch     uint64    // ours towards this peer: the agent's as it was opened, or later if the peer knows a later one
 	checkSeq  uint64
 	offerSeq  uint64
 	checks    window
 	offers    window
 	answers   limit
 	offerRate limit
-	staleRate limit
+	staleRate limit           // answers to what is stale
+	againRate limit           // checks made again as they were stale
 	asked     []stunwire.TxID // oldest first, at most maxAsked
 	activated time.Time
 	shown     PeerPath       // as published
@@ -136,10 +140,10 @@ func New(c Config) *Agent {
 		answers: newLimit(answersInAll, answersInAll), unhurried: newLimit(burstRate, burstBurst), padded: newLimit(paddedRate, paddedBurst), spared: newLimit(sparedRate, sparedBurst),
 		relays: make(map[uint16]Relay), ranking: 1,
 		net: network{only: c.LocalIP.Unmap()}, stun: newSTUNClient(), hard: newProber(c), hints: newHintBook(c.Hints),
-		toDerive: newDeriveQueue(), derived: make(chan derivedSecrets, 64), resolved: make(chan []netip.AddrPort),
+		toDerive: newDeriveQueue(), derived: make(chan derivedSecrets, 64), resolved: make(chan resolution),
 		questions: make(chan func()), ended: make(chan struct{}),
 		jobs: make(chan signalJob, signalQueue), results: make(chan signalResult, signalQueue),
-		interfaces: systemAddrs,
+		interfaces: systemAddrs, lookup: lookup,
 	}
 	a.SetSTUN(c.STUN)
 	return a
@@ -195,13 +199,17 @@ func (a *Agent) Run(ctx context.Context) error {
 			a.holesOpened(s)
 		case r := <-a.results:
 			a.offerDone(r)
-		case servers := <-a.resolved:
+		case r := <-a.resolved:
 			a.resolving = false
-			resolveAt = time.Now().Add(resolveAgain)
-			if len(servers) == 0 {
+			switch {
+			case !slices.Equal(r.names, a.serverNames()):
+				resolveAt = time.Now() // others were named meanwhile
+			case len(r.servers) == 0:
 				resolveAt = time.Now().Add(resolveRetry)
+			default:
+				resolveAt = time.Now().Add(resolveAgain)
 			}
-			a.serversResolved(servers)
+			a.serversResolved(r.servers)
 		case <-look.C:
 			look.set(interfacesTick)
 			if a.readInterfaces() {
@@ -380,9 +388,11 @@ func (a *Agent) open(k key.Public, now time.Time) *peer {
 				kept = append(kept, h)
 			}
 		}
+		// Its counts begin anew, and the peer may remember those of a session before.
+		a.epoch++
 		p.session = &session{
 			machine: newMachine(now, kept, a.net.near, a.maxMTU()), epoch: a.epoch,
-			answers: newLimit(answersPerPeer, answersPerPeer), offerRate: newLimit(2, 10), staleRate: newLimit(1, 2),
+			answers: newLimit(answersPerPeer, answersPerPeer), offerRate: newLimit(2, 10), staleRate: newLimit(1, 2), againRate: newLimit(1, 2),
 		}
 	}
 	return p

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"math"
 	"net/netip"
+	"slices"
 	"syscall"
 	"time"
 
@@ -59,15 +60,24 @@ func (a *Agent) sendPadded(p *peer, to netip.AddrPort, mtu int, now time.Time) {
 	a.await(c.ID, ask{p, to, now, mtu})
 }
 
-// await keeps what an answer to a check is recognized by.
+// await keeps what an answer to a check is recognized by. What is too much is
+// forgotten, the oldest first, those of the path last: many candidates never answer.
 func (a *Agent) await(id stunwire.TxID, x ask) {
 	a.asked[id] = x
 	p := x.peer
 	p.asked = append(p.asked, id)
-	if len(p.asked) > maxAsked {
-		delete(a.asked, p.asked[0])
-		p.asked = p.asked[1:]
+	if len(p.asked) <= maxAsked {
+		return
 	}
+	p.asked = slices.DeleteFunc(p.asked, func(id stunwire.TxID) bool { _, open := a.asked[id]; return !open })
+	if len(p.asked) <= maxAsked {
+		return
+	}
+	best := p.machine.best
+	i := slices.IndexFunc(p.asked, func(id stunwire.TxID) bool { return best == nil || a.asked[id].to != best.Addr })
+	i = max(i, 0)
+	delete(a.asked, p.asked[i])
+	p.asked = slices.Delete(p.asked, i, i+1)
 }
 
 // newCheck makes a check for p that is sent at once.
@@ -161,7 +171,7 @@ func (a *Agent) handlePacket(pkt packet) {
 }
 
 // handleAnswer takes the answer to a check: only to one that is outstanding,
-// only from the address that was asked, only with the pair's proof.
+// only from the address that was asked, only in time, only with the pair's proof.
 func (a *Agent) handleAnswer(m *stunwire.Message, pkt packet) {
 	x, ok := a.asked[m.ID]
 	guess := false
@@ -179,6 +189,8 @@ func (a *Agent) handleAnswer(m *stunwire.Message, pkt packet) {
 	delete(a.asked, m.ID)
 	now := time.Now()
 	switch {
+	case now.Sub(x.at) > askedFor:
+		a.counters.unverified.Add(1) // somebody kept it
 	case m.Class == stunwire.Success && m.Mapped.IsValid():
 		if guess {
 			x.peer.story.add(now, "a port was found")
@@ -194,7 +206,9 @@ func (a *Agent) handleAnswer(m *stunwire.Message, pkt packet) {
 		})
 	case m.Class == stunwire.Error && m.Code == stunwire.CodeStale && m.HasSequence:
 		x.peer.raiseEpoch(m.Epoch)
-		a.sendCheck(x.peer, pkt.from, now)
+		if x.peer.againRate.take(now) {
+			a.sendCheck(x.peer, pkt.from, now)
+		}
 	}
 }
 

@@ -168,6 +168,7 @@ const (
 	dense          = 300 * time.Millisecond // no more than this from one packet to the next
 	stopped        = 3 * time.Second        // as long as it flowed so lately
 	minRTO         = 200 * time.Millisecond
+	maxRTO         = 2 * time.Second // more than three round trips by a satellite
 	maxMisses      = 5
 	trustData      = 10 * time.Second // data counts as life this long after an answer
 	recentPong     = 5 * time.Second  // another path answered this lately: taken when best is suspect

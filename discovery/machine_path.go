@@ -129,7 +129,7 @@ func (m *machine) rto() time.Duration {
 		}
 		return minRTO
 	}
-	return max(minRTO, 3*m.best.rtt())
+	return max(minRTO, min(3*m.best.rtt(), maxRTO))
 }
 
 // firstRelayRTO is that of a relayed path nothing was measured on: the peer may
@@ -378,15 +378,17 @@ func (m *machine) next(now time.Time) time.Time {
 			grid = pollActive
 		}
 		sooner(now.Truncate(grid).Add(grid))
-		if !m.asked.IsZero() {
-			sooner(m.asked.Add(m.rto()))
-		}
 		if m.best.size != nil {
 			sooner(m.best.size.next(m.rto()))
 		}
-		if !m.doubted.IsZero() {
+		switch {
+		case !m.doubted.IsZero():
 			sooner(m.repeated.Add(m.rto()))
-			sooner(m.doubted.Add(bothFor + time.Millisecond))
+			if within(m.doubted, now, bothFor) {
+				sooner(m.doubted.Add(bothFor + time.Millisecond))
+			}
+		case !m.asked.IsZero():
+			sooner(m.asked.Add(m.rto()))
 		}
 	}
 	if m.lost != nil {
@@ -395,10 +397,8 @@ func (m *machine) next(now time.Time) time.Time {
 	if m.phase == Start || m.phase == Punch {
 		sooner(m.roundEnds)
 	}
-	if m.phase != Idle {
-		if m.wants(now) {
-			sooner(m.roundAt())
-		}
+	if m.phase != Idle && m.wants(now) {
+		sooner(m.roundAt())
 		sooner(m.wanted.Add(wantedFor + time.Millisecond))
 	}
 	if !at.IsZero() && at.Before(now.Add(time.Millisecond)) {

@@ -152,15 +152,21 @@ func (a *Agent) serversResolved(servers []netip.AddrPort) {
 	}
 }
 
+// resolution is what came of asking for names.
+type resolution struct {
+	names   []string
+	servers []netip.AddrPort
+}
+
 // resolve turns names into addresses and hands them to Run.
 func (a *Agent) resolve(ctx context.Context, names []string) {
-	var out []netip.AddrPort
+	r := resolution{names: names}
 	for _, name := range names {
-		out = append(out, lookup(ctx, name)...)
+		r.servers = append(r.servers, a.lookup(ctx, name)...)
 	}
 	select {
 	case <-ctx.Done():
-	case a.resolved <- out:
+	case a.resolved <- r:
 	}
 }
 
