@@ -20,12 +20,13 @@ func firstStart(cfg Config) error {
 		return nil
 	}
 	if _, err := os.Stat(filepath.Join(cfg.StateDir, state.FileName)); errors.Is(err, fs.ErrNotExist) {
-		return errNotJoined
+		return ErrNotJoined
 	}
 	return nil
 }
 
-var errNotJoined = &UsageError{
+// ErrNotJoined is a start without a registration key of a device that has not joined.
+var ErrNotJoined error = &UsageError{
 	Message: "this device has not joined the mesh yet",
 	Hint:    "give --reg-key once (nexctl reg-key create prints one)",
 }
@@ -45,7 +46,7 @@ func (n *Node) prepare() error {
 	url, pin := n.chooseService(data)
 	switch {
 	case data.Credential == "" && n.cfg.RegKey == "":
-		return errNotJoined
+		return ErrNotJoined
 	case url == "":
 		return &UsageError{Message: "no control service is known", Hint: "give a whole --reg-key: it holds the service's URL; or --service-url"}
 	}

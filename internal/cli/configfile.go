@@ -2,6 +2,7 @@ package cli
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/goccy/go-yaml/ast"
@@ -93,16 +94,8 @@ func (f *configFile) take(s *settings, pair *ast.MappingValueNode) error {
 		return wrong("write KEY: VALUE lines, such as mtu: 1280", "%s: not a plain key", where)
 	}
 	st := s.byName[key]
-	if st == nil || key == "config" || key == "check" {
-		hint := "keys are the names of flags, such as log-level"
-		var names []string
-		for _, known := range s.list {
-			names = append(names, known.name)
-		}
-		if near := nearest(key, names); near != "" {
-			hint = "did you mean " + near + "?"
-		}
-		return wrong(hint, "%s: unknown key %q", where, key)
+	if st == nil || slices.Contains(onCommandLine, key) {
+		return wrong(s.keyHint(key), "%s: unknown key %q", where, key)
 	}
 	if _, double := f.entries[key]; double {
 		return wrong("keep one", "%s: key %q is there twice", where, key)
@@ -119,6 +112,27 @@ func (f *configFile) take(s *settings, pair *ast.MappingValueNode) error {
 	}
 	f.entries[key] = e
 	return nil
+}
+
+// onCommandLine has the settings that no file can hold: they are about the
+// file, or about one run.
+var onCommandLine = []string{"config", "check"}
+
+// keyHint says what may stand in place of an unknown key.
+func (s *settings) keyHint(key string) string {
+	if s.byName[key] != nil {
+		return "--" + key + " is for the command line alone: take the line out"
+	}
+	var names []string
+	for _, known := range s.list {
+		if !slices.Contains(onCommandLine, known.name) {
+			names = append(names, known.name)
+		}
+	}
+	if near := nearest(key, names); near != "" {
+		return "did you mean " + near + "?"
+	}
+	return "keys are the names of flags, such as log-level"
 }
 
 // valuesOf reads a scalar, or a list of them where many are allowed.

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 	"time"
 
@@ -92,8 +93,15 @@ func oneLine(err error) error {
 	if rule, ok := asRuleError(err); ok {
 		return rule
 	}
-	if e.Hint != "" {
-		return fmt.Errorf("%s (%s)", e.Message, e.Hint)
+	var parts []string
+	for line := range strings.Lines(e.Message) {
+		if line = strings.TrimSpace(line); line != "" && line != "^" { // the mark below a wrong rule
+			parts = append(parts, line)
+		}
 	}
-	return errors.New(e.Message)
+	message := strings.Join(parts, ": ")
+	if e.Hint != "" {
+		return fmt.Errorf("%s (%s)", message, e.Hint)
+	}
+	return errors.New(message)
 }

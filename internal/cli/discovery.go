@@ -35,7 +35,7 @@ func (p *discoverySettings) load(places) error {
 		return err
 	}
 	if err := p.stun.Validate(); err != nil {
-		return wrong("", "%v", err)
+		return p.located(err)
 	}
 	return nil
 }

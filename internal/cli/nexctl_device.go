@@ -147,6 +147,10 @@ func (a *app) deviceUpdate() *cobra.Command {
 			}
 			return f.with(cmd.Context(), func(ctx context.Context, admin *controlclient.Admin) error {
 				d, err := admin.UpdateDevice(ctx, args[0], change)
+				var taken *controlapi.Problem
+				if errors.As(err, &taken) && taken.Code == controlapi.CodeNameTaken { // its hint is for who joins
+					return failed("choose another --name, or delete that device", "%v", err)
+				}
 				if err != nil {
 					return unknown(err, keptDevices.hint)
 				}

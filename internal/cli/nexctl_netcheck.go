@@ -18,9 +18,9 @@ func (a *app) daemonNetcheck() *cobra.Command {
 		Long: `Measure what this host's network lets through, which takes some seconds: whether
 UDP works, over IPv4 and IPv6; how STUN servers see this device and what kind of
 NAT (RFC 4787) that shows; whether the router forwards a port; the addresses that
-peers are told; every relay with its latency by UDP and by TLS; the service and
-how far its clock is from ours. nexctl nexd doctor judges it. The JSON form is
-described in docs/status-json.md.`,
+peers are told; every relay with its latency, by UDP, or by TLS where that is in
+use; the service and how far its clock is from ours. nexctl nexd doctor judges it.
+The JSON form is described in docs/status-json.md.`,
 		Example: "  nexctl nexd netcheck\n  nexctl nexd netcheck --output json",
 		Args:    takes(),
 	}, func(ctx context.Context, client *localapi.Client, _ []string) (localapi.Netcheck, error) {

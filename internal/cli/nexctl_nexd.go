@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/http"
 	"net/netip"
 	"time"
 
@@ -128,33 +129,45 @@ func positiveDuration(s string) (time.Duration, error) {
 	return d, err
 }
 
+// waitGrace is how long the daemon may take, when time is up, to say what is missing.
+const waitGrace = 5 * time.Second
+
 // waitFor waits for the daemon to be there, too, and over its restarts.
 func waitFor(ctx context.Context, client *localapi.Client, cond localapi.Condition, timeout time.Duration) error {
-	ctx, cancel := context.WithTimeout(ctx, timeout)
+	deadline := time.Now().Add(timeout)
+	ctx, cancel := context.WithDeadline(ctx, deadline.Add(waitGrace))
 	defer cancel()
-	deadline, _ := ctx.Deadline()
 	for {
-		// A moment less than ours, so that the daemon can say what is missing.
-		left := max(time.Until(deadline)-50*time.Millisecond, time.Millisecond)
-		_, err := client.Wait(ctx, cond, left)
-		var absent *localapi.NoDaemonError
+		_, err := client.Wait(ctx, cond, max(time.Until(deadline), time.Millisecond))
 		switch {
 		case err == nil:
 			return nil
 		case errors.Is(err, context.DeadlineExceeded):
-			return failed("", "not %s in time", cond)
-		case !errors.As(err, &absent):
+			return failed("", "not %s in time, and the daemon does not say why", cond)
+		case !mayChange(err):
+			return err
+		case !time.Now().Before(deadline):
+			var absent *localapi.NoDaemonError
+			if errors.As(err, &absent) {
+				return failed(absent.Hint(), "not %s in time: %s", cond, absent.Error())
+			}
 			return err
 		}
 		select {
-		case <-time.After(50 * time.Millisecond):
+		case <-time.After(min(50*time.Millisecond, time.Until(deadline))):
 		case <-ctx.Done():
-			if errors.Is(ctx.Err(), context.DeadlineExceeded) {
-				return failed(absent.Hint(), "not %s in time: %s", cond, absent.Error())
-			}
 			return ctx.Err()
 		}
 	}
+}
+
+// mayChange reports whether a wait that ended with err is worth another: there is
+// no daemon, it ends or is busy, or it waits no longer at a time.
+func mayChange(err error) bool {
+	var absent *localapi.NoDaemonError
+	var p *localapi.Problem
+	return errors.As(err, &absent) ||
+		errors.As(err, &p) && (p.Status == http.StatusServiceUnavailable || p.Status == http.StatusGatewayTimeout)
 }
 
 func (a *app) daemonGet() *cobra.Command {

@@ -7,13 +7,14 @@ import (
 	"nexd/controlapi"
 	"nexd/controlclient"
 	"nexd/node"
+	"nexd/state"
 )
 
 const probeTimeout = 10 * time.Second
 
 // probeService asks the control service once whether it is there. It returns
 // nil when the configuration names no service: then it is the one that was
-// joined before.
+// joined before, and a device that cannot have joined any will not start.
 func probeService(ctx context.Context, c *node.Config) *checkService {
 	var key controlapi.RegKey
 	if c.RegKey != "" {
@@ -23,11 +24,16 @@ func probeService(ctx context.Context, c *node.Config) *checkService {
 	if target == "" {
 		target = key.ServiceURL
 	}
-	if target == "" {
+	joined := !c.Ephemeral && state.Exists(c.StateDir)
+	if target == "" && joined {
 		return nil
 	}
 	s := &checkService{URL: target}
-	if err := reach(ctx, target, key.Pin, c); err != nil {
+	err := node.ErrNotJoined
+	if joined || c.RegKey != "" {
+		err = reach(ctx, target, key.Pin, c)
+	}
+	if err != nil {
 		e := explain(err)
 		s.Error = e.Message
 		if e.Hint != "" {

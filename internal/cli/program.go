@@ -43,7 +43,10 @@ func (a *app) run(ctx context.Context, root *cobra.Command, args []string) int {
 	root.SetOut(a.Out)
 	root.SetErr(a.Err)
 	root.SetArgs(hoist(root, args))
-	err := explain(root.ExecuteContext(ctx))
+	err := explain(unnamed(root, args))
+	if err == nil {
+		err = explain(root.ExecuteContext(ctx))
+	}
 	if err == nil {
 		return exitDone
 	}
@@ -63,7 +66,7 @@ func (a *app) root(c *cobra.Command) *cobra.Command {
 	c.SetUsageTemplate(strings.TrimRight(c.UsageTemplate(), "\n") + "{{with index .Annotations \"exit\"}}\n\nExit codes:\n{{.}}{{end}}\n")
 	c.SetFlagErrorFunc(flagError)
 	c.SetHelpCommand(helpCommand())
-	c.AddCommand(completionCommand())
+	c.AddCommand(completionCommand(c.Name()))
 	a.group(c)
 	finish(c)
 	return c
@@ -140,7 +143,7 @@ func takes(names ...string) cobra.PositionalArgs {
 		if len(names) > 0 {
 			want = strings.Join(names, " ")
 		}
-		return wrong("write "+useLine(cmd), "%s takes %s, and was given %d arguments", cmd.CommandPath(), want, len(args))
+		return wrong("write "+useLine(cmd), "%s takes %s, and was given %s", cmd.CommandPath(), want, counted(len(args), "argument"))
 	}
 }
 
@@ -193,12 +196,12 @@ func helpCommand() *cobra.Command {
 	}
 }
 
-func completionCommand() *cobra.Command {
+func completionCommand(program string) *cobra.Command {
 	shells := []string{"bash", "zsh", "fish", "powershell"}
 	return &cobra.Command{
 		Use:       "completion SHELL",
 		Short:     "Print the completion script of a shell: bash, zsh, fish or powershell",
-		Example:   "  source <(nexctl completion bash)\n  nexd completion zsh > \"${fpath[1]}/_nexd\"",
+		Example:   strings.ReplaceAll("  source <(PROGRAM completion bash)\n  PROGRAM completion zsh > \"${fpath[1]}/_PROGRAM\"", "PROGRAM", program),
 		ValidArgs: shells,
 		Args:      takes("SHELL"),
 		RunE: func(cmd *cobra.Command, args []string) error {

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"slices"
 
 	"github.com/spf13/cobra"
@@ -83,8 +84,11 @@ func (p *proxySettings) load(where places) error {
 	if _, err := rules.NewSet(p.node.Rules...); err != nil {
 		return err
 	}
+	if p.node.DrainTimeout == 0 {
+		p.node.DrainTimeout = -1 // none at all
+	}
 	if err := p.node.Validate(); err != nil {
-		return wrong("", "%v", err)
+		return p.located(err)
 	}
 	return nil
 }
@@ -169,12 +173,15 @@ func (a *app) runProxy(ctx context.Context, p *proxySettings) error {
 	if p.node.UnixSocket == "" {
 		p.node.Log.Warn("no place for the daemon's socket: nexctl cannot reach it (give --unix-socket)")
 	}
-	if p.keyGone != nil {
-		p.node.Log.Warn("the registration key is gone: going on as the device that joined before", logkey.Err, p.keyGone)
-	}
 	n, err := node.New(p.node)
+	if errors.Is(err, node.ErrNotJoined) && p.keyGone != nil {
+		return p.byName["reg-key-file"].wrong(p.keyGone)
+	}
 	if err != nil {
 		return err
+	}
+	if p.keyGone != nil {
+		p.node.Log.Warn("the registration key is gone: going on as the device that joined before", logkey.Err, p.keyGone)
 	}
 	r := &reloader{app: a, current: p, node: n, log: p.node.Log, level: p.node.LogLevel}
 	return daemonize(ctx, p.node.Log, n.Run, r.reload)

@@ -66,7 +66,7 @@ func (p *relaySettings) load(where places) error {
 		p.relay.DrainTimeout = -1 // none at all
 	}
 	if err := p.relay.Validate(); err != nil {
-		return wrong("", "%v", err)
+		return p.located(err)
 	}
 	return nil
 }

@@ -104,6 +104,23 @@ func (st *setting) wrong(err error) error {
 	return wrong("", "%s %q: %v", where, written, err)
 }
 
+// located says of an error that names a flag where its value was written.
+func (s *settings) located(err error) error {
+	text := err.Error()
+	for _, st := range s.list {
+		rest, of := strings.CutPrefix(text, "--"+st.name)
+		if !of || st.rank() == 0 || rest != "" && !strings.ContainsAny(rest[:1], " :,") {
+			continue
+		}
+		text = st.source
+		if st.rank() == 1 {
+			text += ": " + st.name
+		}
+		return wrong("", "%s%s", text, rest)
+	}
+	return wrong("", "%s", text)
+}
+
 // effective lists every setting that has a value.
 func (s *settings) effective() []Effective {
 	var out []Effective

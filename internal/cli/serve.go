@@ -47,7 +47,7 @@ func (p *serveSettings) load(where places) error {
 		p.byName["state-dir"].fill(p.control.StateDir)
 	}
 	if err := p.control.Validate(); err != nil {
-		return wrong("", "%v", err)
+		return p.located(err)
 	}
 	return nil
 }
