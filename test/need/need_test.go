@@ -47,3 +47,32 @@ func TestPort(t *testing.T) {
 		defer l.Close()
 	}
 }
+
+// Processes that run side by side get ports of their own, and none runs out.
+func TestPortsOfProcesses(t *testing.T) {
+	var all [2]blocks
+	owner := map[uint16]int{}
+	take := func(i int) {
+		t.Helper()
+		port := all[i].port()
+		if other, given := owner[port]; port == 0 || given && other != i {
+			t.Fatalf("port %d of process %d", port, other)
+		}
+		owner[port] = i
+	}
+	for range 3 * blockSize {
+		take(0)
+		take(1)
+	}
+	for range mostBlocks * blockSize {
+		take(0)
+	}
+	if n := len(all[0].own); n != mostBlocks {
+		t.Errorf("%d blocks", n)
+	}
+	for i := range all {
+		for _, l := range all[i].own {
+			l.Close()
+		}
+	}
+}
