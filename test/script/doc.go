@@ -10,5 +10,6 @@
 //	setenv NAME FILE             sets a variable to a file's content
 //	hangup DIR                   sends SIGHUP to the daemon that holds this state directory
 //	eventually TEXT PROGRAM ARGS...
-//	                             repeats a question until the answer has the text
+//	                             repeats a question until the answer has the text;
+//	                             with a ! before it, until it is answered without
 package script

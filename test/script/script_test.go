@@ -116,14 +116,23 @@ func await(ts *testscript.TestScript, neg bool, args []string) {
 	})
 }
 
-// eventually repeats a question until the answer has the text.
+// eventually repeats a question until the answer has the text; negated, until
+// there is an answer that has it not.
 func eventually(ts *testscript.TestScript, neg bool, args []string) {
-	if neg || len(args) < 2 {
-		ts.Fatalf("usage: eventually TEXT PROGRAM ARGS...")
+	if len(args) < 2 {
+		ts.Fatalf("usage: [!] eventually TEXT PROGRAM ARGS...")
 	}
-	until(ts, strconv.Quote(args[0]), func() bool {
-		exitCode(ts, ts.Exec(args[1], args[2:]...))
-		return strings.Contains(ts.ReadFile("stdout"), args[0])
+	what := "answer with "
+	if neg {
+		what = "answer without "
+	}
+	until(ts, what+strconv.Quote(args[0]), func() bool {
+		code := exitCode(ts, ts.Exec(args[1], args[2:]...))
+		has := strings.Contains(ts.ReadFile("stdout"), args[0])
+		if neg {
+			return code == 0 && !has
+		}
+		return has
 	})
 }
 
