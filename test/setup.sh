@@ -100,18 +100,22 @@ choose() {
   done | sort -u
 }
 
+# apt waits for another one that runs, as a machine's own after its first start,
+# and asks a mirror that does not answer again.
+apt() { as_root DEBIAN_FRONTEND=noninteractive apt-get -qq -o DPkg::Lock::Timeout=300 -o Acquire::Retries=3 "$@" </dev/null; }
+
 # install does what it can with the package lists at hand.
 install() {
   local packages
   mapfile -t packages < <(choose)
   [ "${#packages[@]}" -gt 0 ] || return 1
   echo "installing ${packages[*]}"
-  as_root DEBIAN_FRONTEND=noninteractive apt-get -qq -y --no-install-recommends install "${packages[@]}" </dev/null >"$log" 2>&1
+  apt -y --no-install-recommends install "${packages[@]}" >"$log" 2>&1
 }
 
 install || echo "the package lists are missing or old: fetching them"
 if [ -n "$(missing)" ]; then
-  as_root apt-get -qq update </dev/null || echo "the package lists cannot be fetched" >&2
+  apt update || echo "the package lists cannot be fetched" >&2
   install || cat "$log" >&2
 fi
 [ -z "$(missing)" ] || give_up "Installing did not bring them; what it said stands above."
