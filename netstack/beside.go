@@ -42,18 +42,18 @@ type besideSlot struct {
 	flow  uint64 // hash of its addresses and ports, as they are in packets that leave; 0: none
 	used  time.Duration
 	edge  uint32 // sequence number behind the window, as last advertised
+	known bool   // there is an edge
 	scale uint8  // RFC 7323 section 2
 	stage besideStage
-	near  *nearness // of its peer, from the stage near on
+	near  *nearness // of its peer, in the stage near
 }
 
 type besideStage uint8
 
 const (
-	offered  besideStage = iota + 1 // our SYN left with a window scale
-	agreed                          // both sides have one
-	near                            // established, and the peer is nearby
-	underway                        // and an edge is known
+	offered besideStage = iota + 1 // our SYN left with a window scale
+	agreed                         // both sides have one; what is promised from now on counts
+	near                           // established, and the peer is nearby
 )
 
 // began is what times here count from.
@@ -90,7 +90,7 @@ func (b *beside) leaveAt(now time.Duration, flow uint64, tcp header.TCP) {
 		return
 	}
 	s.used = now
-	if s.stage >= near {
+	if s.stage >= agreed {
 		s.advertise(tcp, now < b.until && s.near.holds())
 	}
 }
@@ -137,7 +137,7 @@ func (s *besideSlot) advertise(tcp header.TCP, others bool) {
 	ack, window := tcp.AckNumber(), uint32(tcp.WindowSize())<<s.scale
 	if others && window > besideWindow {
 		least := uint32(besideWindow)
-		if promised := s.edge - ack; s.stage == underway && int32(promised) > 0 {
+		if promised := s.edge - ack; s.known && int32(promised) > 0 {
 			least = max(least, promised)
 		}
 		unit := uint32(1) << s.scale
@@ -146,8 +146,8 @@ func (s *besideSlot) advertise(tcp header.TCP, others bool) {
 			window = units << s.scale
 		}
 	}
-	if edge := ack + window; s.stage == near || int32(edge-s.edge) > 0 {
-		s.edge, s.stage = edge, underway
+	if edge := ack + window; !s.known || int32(edge-s.edge) > 0 {
+		s.edge, s.known = edge, true
 	}
 }
 

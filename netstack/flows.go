@@ -48,6 +48,7 @@ type flow struct {
 	n, bytes   int
 	credit     int
 	room       chan struct{} // closed when its writer may try again; nil: none waits
+	empty      chan struct{} // closed when n is 0; nil: nobody waits for that
 }
 
 // weight is how much of the queue a flow takes.

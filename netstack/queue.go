@@ -19,7 +19,8 @@ const (
 	queueBulkPackets = 1024
 	queueBulkBytes   = 4 << 20
 	// Above these something is dropped: of the flow that has most in the queue
-	// and is not TCP data, or the newcomer itself.
+	// and is not TCP data, or the newcomer itself; TCP data waits unless its flow
+	// has nothing in the queue.
 	queuePackets = 2048
 	queueBytes   = 8 << 20
 	// queueWait is how long TCP data waits without any packet being read before it
@@ -83,20 +84,22 @@ func (q *queue) push(pkt *stack.PacketBuffer, wait bool) verdict {
 			q.signal()
 			return queued
 		}
-		if !wait || q.stalled {
+		giveUp := !wait || q.stalled
+		if giveUp || f.n == 0 {
 			victim := q.makeRoomLocked(f, size)
 			if victim != nil {
 				q.flows.push(index, pkt, size, wait)
+				q.mu.Unlock()
+				victim.DecRef() // outside the lock: it may tell a socket that there is room
+				q.signal()
+				return queuedInstead
 			}
-			q.mu.Unlock()
-			if victim == nil {
+			if giveUp {
+				q.mu.Unlock()
 				return droppedFull
 			}
-			victim.DecRef() // outside the lock: it may tell a socket that there is room
-			q.signal()
-			return queuedInstead
 		}
-		room := q.roomLocked(f)
+		room, empty := q.roomLocked(f)
 		now := q.reads
 		q.mu.Unlock()
 
@@ -106,6 +109,7 @@ func (q *queue) push(pkt *stack.PacketBuffer, wait bool) verdict {
 		}
 		select {
 		case <-room:
+		case <-empty:
 		case <-q.done:
 		case <-timeout.C:
 			q.mu.Lock()
@@ -130,16 +134,20 @@ func (q *queue) fitsLocked(f *flow, size int, wait bool) bool {
 		q.flows.n < queueBulkPackets && q.flows.bytes+size <= queueBulkBytes
 }
 
-// roomLocked is what a writer of TCP data to f waits for.
-func (q *queue) roomLocked(f *flow) chan struct{} {
-	room := &f.room
-	if f.n < flowBulkPackets/2 && f.bytes < flowBulkBytes/2 {
-		room = &q.room // it is the whole queue that is full
+// roomLocked is what a writer of TCP data to f waits for: room in its share; or, where
+// it is the whole queue that is full, room in that, or that f is empty.
+func (q *queue) roomLocked(f *flow) (room, empty chan struct{}) {
+	if f.n >= flowBulkPackets/2 || f.bytes >= flowBulkBytes/2 {
+		return made(&f.room), nil
 	}
-	if *room == nil {
-		*room = make(chan struct{})
+	return made(&q.room), made(&f.empty)
+}
+
+func made(c *chan struct{}) chan struct{} {
+	if *c == nil {
+		*c = make(chan struct{})
 	}
-	return *room
+	return *c
 }
 
 // makeRoomLocked drops the oldest packet of the largest flow for one of f, or
@@ -159,11 +167,15 @@ func (q *queue) makeRoomLocked(f *flow, size int) *stack.PacketBuffer {
 }
 
 // wakeLocked lets the writer that waits for room in f try again, once half of its
-// share is free.
+// share is free, and the one that waits until f is empty.
 func (q *queue) wakeLocked(f *flow) {
 	if f.room != nil && f.n <= flowBulkPackets/2 && f.bytes <= flowBulkBytes/2 {
 		close(f.room)
 		f.room = nil
+	}
+	if f.empty != nil && f.n == 0 {
+		close(f.empty)
+		f.empty = nil
 	}
 }
 
