@@ -31,6 +31,7 @@ import (
 type hub struct {
 	network store.Network
 	epoch   string
+	history history
 	stun    []string
 	relays  *relays
 	store   store.Store
@@ -82,9 +83,9 @@ func (c *change) encode() (err error) {
 	return err
 }
 
-func newHub(n store.Network, epoch string, st store.Store, cfg *Config, m *metrics, stun []string, rs *relays) *hub {
+func newHub(n store.Network, epoch string, past history, st store.Store, cfg *Config, m *metrics, stun []string, rs *relays) *hub {
 	return &hub{
-		network: n, epoch: epoch, stun: stun, relays: rs, store: st, log: cfg.Log, metrics: m, queue: cfg.QueueLength,
+		network: n, epoch: epoch, history: past, stun: stun, relays: rs, store: st, log: cfg.Log, metrics: m, queue: cfg.QueueLength,
 		started: time.Now(), kick: make(chan chan struct{}), dirty: make(chan struct{}, 1),
 		members: map[string]*member{}, byKey: map[key.Public]string{}, streams: map[string]*stream{}, seen: map[string]time.Time{},
 	}
@@ -274,12 +275,17 @@ func (h *hub) resume(ctx context.Context, id, epoch string, since uint64) (contr
 	h.mu.Lock()
 	now := h.revision
 	h.mu.Unlock()
-	if epoch == h.epoch && since == now {
+	known := epoch == h.epoch && h.history.has(since)
+	if known && since == now {
 		return controlapi.Event{Type: controlapi.EventHeartbeat, Revision: now}, true
 	}
-	if epoch == h.epoch && since < now && since > 0 {
+	if known && since < now && since > 0 {
 		c, err := h.store.Changes(ctx, h.network.ID, since)
-		if err == nil && !c.Whole {
+		switch {
+		case err != nil || c.Whole:
+		case len(c.Upsert) == 0 && len(c.Remove) == 0: // the service has restarted, and that is all
+			return controlapi.Event{Type: controlapi.EventHeartbeat, Revision: c.Revision}, true
+		default:
 			return changeOf(c).eventFor(id), true
 		}
 	}

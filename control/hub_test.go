@@ -20,7 +20,7 @@ func TestChangeOfAClientThatWentIsPublished(t *testing.T) {
 	b := w.join(wish(w.regKey(controlapi.RegKeyRequest{}), "b"))
 	h := w.svc.hub
 	// Another hub on the same store, whose publisher does not run yet.
-	later := newHub(h.network, h.epoch, h.store, &w.svc.cfg, h.metrics, nil, w.svc.relays)
+	later := newHub(h.network, h.epoch, h.history, h.store, &w.svc.cfg, h.metrics, nil, w.svc.relays)
 	if err := later.load(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -48,7 +48,7 @@ func TestKeyThatChangedHandsFindsItsDevice(t *testing.T) {
 	defer db.Close()
 	cfg := testConfig("")
 	cfg.setDefaults()
-	h := newHub(store.Network{ID: "net_1"}, "epoch", db, &cfg, newMetrics(), nil, nil)
+	h := newHub(store.Network{ID: "net_1"}, "epoch", nil, db, &cfg, newMetrics(), nil, nil)
 	first, second := key.NewPrivate().Public(), key.NewPrivate().Public()
 	device := func(id string, k key.Public, revision uint64) store.Device {
 		return store.Device{

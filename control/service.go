@@ -31,6 +31,7 @@ import (
 // Names of settings in the store.
 const (
 	settingEpoch     = "epoch"
+	settingHistory   = "revisions"
 	settingAdmin     = "admin_token_hash"
 	settingChallenge = "challenge_key"
 )
@@ -231,6 +232,10 @@ func (s *Service) setUpNetwork(ctx context.Context) error {
 		}
 		return err
 	}
+	past, n, err := continueHistory(ctx, s.store, n, time.Now())
+	if err != nil {
+		return err
+	}
 	if err := s.store.PruneTombstones(ctx, n.ID, s.cfg.KeepTombstones); err != nil {
 		return err
 	}
@@ -238,7 +243,7 @@ func (s *Service) setUpNetwork(ctx context.Context) error {
 	if addr := s.relay.addr(); addr.IsValid() {
 		stun = advertisedSTUN(s.cfg.STUNListen, addr.Port())
 	}
-	s.hub = newHub(n, epoch, s.store, &s.cfg, s.metrics, stun, s.relays)
+	s.hub = newHub(n, epoch, past, s.store, &s.cfg, s.metrics, stun, s.relays)
 	s.relays.tell = s.hub.tellRelays
 	s.metrics.follow(s.hub)
 	return nil

@@ -7,6 +7,7 @@ import (
 	"encoding/base32"
 	"errors"
 	"fmt"
+	"math"
 	"net/netip"
 	"strings"
 )
@@ -75,6 +76,18 @@ func changeRange(ctx context.Context, tx *sql.Tx, n *Network, v4 netip.Prefix) e
 // Network implements [Store].
 func (s *SQLite) Network(ctx context.Context, id string) (Network, error) {
 	return network(ctx, s.read, id)
+}
+
+// SkipRevisions implements [Store].
+func (s *SQLite) SkipRevisions(ctx context.Context, network string, to uint64) error {
+	err := s.tx(ctx, func(tx *sql.Tx) error {
+		_, err := tx.ExecContext(ctx, `UPDATE networks SET revision = $2 WHERE id = $1 AND revision < $2`, network, int64(min(to, math.MaxInt64)))
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("skip revisions of network %s: %w", network, err)
+	}
+	return nil
 }
 
 func network(ctx context.Context, q querier, id string) (Network, error) {

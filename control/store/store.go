@@ -25,6 +25,8 @@ type Store interface {
 	// addresses in use lie inside; otherwise the error is a *RangeError.
 	EnsureNetwork(ctx context.Context, name, domain string, v4, v6 netip.Prefix) (Network, error)
 	Network(ctx context.Context, network string) (Network, error)
+	// SkipRevisions has the revision go on from to, where it is below. Nothing changes.
+	SkipRevisions(ctx context.Context, network string, to uint64) error
 
 	// NetworkOfRegKey returns the network a registration key belongs to, or ErrKeyUnknown.
 	NetworkOfRegKey(ctx context.Context, secret Hash) (string, error)
