@@ -154,43 +154,89 @@ func (b *Bind) sendVia(w *way, peer key.Public, bufs [][]byte, size int) (sent b
 
 // sendDirect sends WireGuard's packets to an address. w may be nil.
 func (b *Bind) sendDirect(bufs [][]byte, size int, to *conn.StdNetEndpoint, w *way) (sent bool, err error) {
-	if err := b.transmit(bufs, to, w); err != nil {
-		return false, b.settle(err, len(bufs))
+	lost, err := b.transmit(bufs, to, w)
+	if err = b.settle(err, lost.packets); lost.packets == len(bufs) {
+		return false, err
 	}
 	class := directClass(to.AddrPort)
 	if w != nil {
 		class = w.class
 	}
-	b.count.tx[class].add(len(bufs), size)
-	return true, nil
+	b.count.tx[class].add(len(bufs)-lost.packets, size-lost.bytes)
+	return true, err
+}
+
+// loss is what the system refused of some packets.
+type loss struct{ packets, bytes int }
+
+func (l *loss) add(packets [][]byte) {
+	l.packets += len(packets)
+	l.bytes += total(packets)
 }
 
 // transmit writes to the socket; packet by packet, when the system refuses
-// them as a batch. w may be nil.
-func (b *Bind) transmit(bufs [][]byte, to *conn.StdNetEndpoint, w *way) error {
-	if w != nil && len(bufs) > 1 && w.refuses(bufs, b.since()) {
-		return b.transmitEach(bufs, to)
-	}
-	err := b.write(bufs, to)
-	if err == nil {
-		return nil
-	}
-	if len(bufs) > 1 && (errors.Is(err, syscall.EINVAL) || errors.Is(err, syscall.EMSGSIZE)) {
-		if err = b.transmitEach(bufs, to); err == nil && w != nil {
-			w.refused.Store(int64(largest(bufs)))
-			w.refusedAt.Store(b.since())
+// them as a batch. What it refuses costs nothing else, unless it is said of the
+// address: then nothing more is tried. The error is the first. w may be nil.
+func (b *Bind) transmit(bufs [][]byte, to *conn.StdNetEndpoint, w *way) (lost loss, first error) {
+	for len(bufs) > 0 {
+		if w != nil && len(bufs) > 1 && w.refuses(bufs, b.since()) {
+			if err := b.transmitEach(bufs, to, &lost); first == nil {
+				first = err
+			}
+			break
+		}
+		err := b.write(bufs, to)
+		if err == nil {
+			break
+		}
+		refused := bufs
+		var part *stopped
+		if errors.As(err, &part) {
+			refused = bufs[part.at : part.at+part.n]
+			bufs = bufs[part.at+part.n:]
+		} else {
+			bufs = nil
+		}
+		if len(refused) > 1 && (errors.Is(err, syscall.EINVAL) || errors.Is(err, syscall.EMSGSIZE)) {
+			if err = b.transmitEach(refused, to, &lost); err == nil && w != nil {
+				w.refused.Store(int64(largest(refused)))
+				w.refusedAt.Store(b.since())
+			}
+		} else {
+			lost.add(refused)
+		}
+		if first == nil {
+			first = err
+		}
+		if ofAddress(err) {
+			lost.add(bufs)
+			break
 		}
 	}
-	return err
+	return lost, first
+}
+
+// ofAddress reports whether an error is about where packets go, not about these.
+func ofAddress(err error) bool {
+	for _, errno := range []syscall.Errno{
+		syscall.ENETUNREACH, syscall.EHOSTUNREACH, syscall.ENETDOWN, syscall.EADDRNOTAVAIL, syscall.EAFNOSUPPORT,
+	} {
+		if errors.Is(err, errno) {
+			return true
+		}
+	}
+	return errors.Is(err, net.ErrClosed)
 }
 
 // transmitEach sends packets one by one, so that none of them is a segment of
 // a larger send: those may not be fragmented. It returns the first error.
-func (b *Bind) transmitEach(bufs [][]byte, to *conn.StdNetEndpoint) error {
-	var first error
+func (b *Bind) transmitEach(bufs [][]byte, to *conn.StdNetEndpoint, lost *loss) (first error) {
 	for i := range bufs {
-		if err := b.write(bufs[i:i+1], to); err != nil && first == nil {
-			first = err
+		if err := b.write(bufs[i:i+1], to); err != nil {
+			lost.add(bufs[i : i+1])
+			if first == nil {
+				first = err
+			}
 		}
 	}
 	return first

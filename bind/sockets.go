@@ -50,10 +50,22 @@ type socket struct {
 type carrier interface {
 	// receive is a conn.ReceiveFunc, called by one goroutine.
 	receive(bufs [][]byte, sizes []int, eps []conn.Endpoint) (int, error)
-	// send stops at the first error. It keeps nothing of bufs and does not
-	// write to them.
+	// send stops at the first error, which is a [*stopped] when it is about some
+	// of the packets. It keeps nothing of bufs and does not write to them.
 	send(bufs [][]byte, to netip.AddrPort) error
 }
+
+// stopped is the error of a send that the system ended in the midst of its
+// packets: those before at have left, n from there on were refused, and those
+// behind them were not tried.
+type stopped struct {
+	at, n int
+	err   error
+}
+
+func (s *stopped) Error() string { return s.err.Error() }
+
+func (s *stopped) Unwrap() error { return s.err }
 
 func newSockets() conn.Bind { return socketsFor(slog.New(slog.DiscardHandler)) }
 

@@ -26,7 +26,7 @@ func (p *plain) receive(bufs [][]byte, sizes []int, eps []conn.Endpoint) (int, e
 }
 
 func (p *plain) send(bufs [][]byte, to netip.AddrPort) error {
-	for _, b := range bufs {
+	for i, b := range bufs {
 		var err error
 		if p.connected {
 			_, err = p.conn.Write(b)
@@ -34,7 +34,7 @@ func (p *plain) send(bufs [][]byte, to netip.AddrPort) error {
 			_, err = p.conn.WriteToUDPAddrPort(b, to)
 		}
 		if err != nil {
-			return err
+			return &stopped{i, 1, err}
 		}
 	}
 	return nil

@@ -1,6 +1,7 @@
 package bind
 
 import (
+	"errors"
 	"net/netip"
 	"os"
 	"sync"
@@ -78,16 +79,19 @@ func (b *batched) send(bufs [][]byte, to netip.AddrPort) error {
 	namelen := udpmsg.PutAddr(&o.name, to, b.v6)
 	gaveUp := false
 	var err error
-	for len(bufs) > 0 && err == nil {
-		n := min(len(bufs), batchSize)
+	for base := 0; base < len(bufs) && err == nil; base += batchSize {
 		var now bool
-		now, err = b.sendBatch(o, bufs[:n], namelen)
+		now, err = b.sendBatch(o, bufs[base:min(base+batchSize, len(bufs))], namelen)
 		gaveUp = gaveUp || now
-		if err != nil && unknown(o.errno) && o.hdrs[o.next].Hdr.Control == nil && !b.hasSent.Load() {
-			err = b.sendSlowly(bufs[o.first[o.next]:], to, err)
+		if err == nil || o.errno == 0 {
+			continue
+		}
+		h, at := &o.hdrs[o.next].Hdr, base+o.first[o.next]
+		if unknown(o.errno) && h.Control == nil && !b.hasSent.Load() {
+			err = b.sendSlowly(bufs, at, to, err)
 			break
 		}
-		bufs = bufs[n:]
+		err = &stopped{at, int(h.Iovlen), err}
 	}
 	if err == nil && !b.hasSent.Load() {
 		b.hasSent.Store(true)
@@ -128,11 +132,15 @@ func (b *batched) sendBatch(o *outbox, bufs [][]byte, namelen uint32) (gaveUp bo
 // segment is the size of the first packet in the message that was refused.
 func (o *outbox) segment() int { return int(o.iovs[o.first[o.next]].Len) }
 
-// sendSlowly sends with a call for each packet, since the system has not taken
-// a batch yet. If it takes these, so it is for good: it is not a firewall that
-// refused. Else the error is theirs.
-func (b *batched) sendSlowly(bufs [][]byte, to netip.AddrPort, why error) error {
-	if err := b.slow.send(bufs, to); err != nil {
+// sendSlowly sends the packets from at on with a call for each, since the system
+// has not taken a batch yet. If it takes these, so it is for good: it is not a
+// firewall that refused. Else the error is theirs.
+func (b *batched) sendSlowly(bufs [][]byte, at int, to netip.AddrPort, why error) error {
+	if err := b.slow.send(bufs[at:], to); err != nil {
+		var part *stopped
+		if errors.As(err, &part) {
+			part.at += at
+		}
 		return err
 	}
 	if !b.slowOut.Swap(true) {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"sync/atomic"
 	"syscall"
 
@@ -22,15 +23,16 @@ func (b *Bind) WriteSTUN(pkt []byte, to netip.AddrPort) error {
 	if !b.open.Load() {
 		return net.ErrClosed
 	}
-	if err := b.transmit([][]byte{pkt}, &conn.StdNetEndpoint{AddrPort: to}, nil); err != nil {
+	if _, err := b.transmit([][]byte{pkt}, &conn.StdNetEndpoint{AddrPort: to}, nil); err != nil {
 		return fmt.Errorf("send to %s: %w", to, err)
 	}
 	return nil
 }
 
 // WriteUDP sends datagrams from the same socket to one address, in as few
-// system calls as the system allows: it is for relay clients. It returns what
-// the system said, net.ErrClosed while the socket is not open.
+// system calls as the system allows: it is for relay clients. When none has left
+// it returns what the system said, net.ErrClosed while the socket is not open;
+// what it refused of them is counted otherwise.
 //
 // Datagrams of one size leave as segments of one.
 func (b *Bind) WriteUDP(packets [][]byte, to netip.AddrPort) error {
@@ -45,18 +47,25 @@ func (b *Bind) WriteUDP(packets [][]byte, to netip.AddrPort) error {
 		return net.ErrClosed
 	}
 	w := b.raw.to(to)
-	size := b.inner.BatchSize()
-	for len(packets) > 0 {
-		n := min(size, len(packets))
-		if err := b.transmit(packets[:n], w.to, w); err != nil {
-			if errors.Is(err, syscall.EMSGSIZE) {
-				b.whole.refused.Add(1)
-			}
-			return fmt.Errorf("send to %s: %w", to, err)
+	lost := 0
+	var first error
+	for batch := range slices.Chunk(packets, b.inner.BatchSize()) {
+		refused, err := b.transmit(batch, w.to, w)
+		if err == nil {
+			continue
 		}
-		packets = packets[n:]
+		lost += refused.packets
+		if errors.Is(err, syscall.EMSGSIZE) {
+			b.whole.refused.Add(1)
+		}
+		if first == nil {
+			first = err
+		}
 	}
-	return nil
+	if lost == len(packets) {
+		return fmt.Errorf("send to %s: %w", to, first)
+	}
+	return b.settle(first, lost)
 }
 
 // ways holds those to addresses that were written to lately, which are few:
