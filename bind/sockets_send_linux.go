@@ -27,12 +27,12 @@ const (
 	fitsAll = 1280 - 40 - 8 // bytes in a datagram for which no path is too small (RFC 8200 section 5)
 )
 
-// outbox is what one send needs.
+// outbox is what one send needs, for a batch or for one packet.
 type outbox struct {
-	hdrs  [batchSize]unix.Mmsghdr
-	iovs  [batchSize]unix.Iovec
-	asks  [batchSize]udpmsg.Cut
-	first [batchSize]int // the index of each message's first packet
+	hdrs  []unix.Mmsghdr
+	iovs  []unix.Iovec
+	asks  []udpmsg.Cut
+	first []int // the index of each message's first packet
 	name  unix.RawSockaddrInet6
 
 	send     func(fd uintptr, first *unix.Mmsghdr, n int) (int, syscall.Errno)
@@ -41,11 +41,29 @@ type outbox struct {
 	errno    syscall.Errno
 }
 
-var outboxes = sync.Pool{New: func() any {
-	o := new(outbox)
+// Those for one packet take a fiftieth of the memory: while many peers do not
+// answer, many handshake messages leave at a time.
+var (
+	outboxes = sync.Pool{New: func() any { return newOutbox(batchSize) }}
+	singles  = sync.Pool{New: func() any { return newOutbox(1) }}
+)
+
+func newOutbox(packets int) *outbox {
+	o := &outbox{
+		hdrs: make([]unix.Mmsghdr, packets), iovs: make([]unix.Iovec, packets),
+		asks: make([]udpmsg.Cut, packets), first: make([]int, packets),
+	}
 	o.call = o.some
 	return o
-}}
+}
+
+// outboxFor returns one with room for so many packets, or for a batch.
+func outboxFor(packets int) *outbox {
+	if packets == 1 {
+		return singles.Get().(*outbox)
+	}
+	return outboxes.Get().(*outbox)
+}
 
 // some sends until the socket is full; it is for a RawConn.
 func (o *outbox) some(fd uintptr) bool {
@@ -73,7 +91,7 @@ func (b *batched) send(bufs [][]byte, to netip.AddrPort) error {
 	if b.slowOut.Load() {
 		return b.slow.send(bufs, to)
 	}
-	o := outboxes.Get().(*outbox)
+	o := outboxFor(len(bufs))
 	defer o.release()
 	o.send = b.kernel.send
 	namelen := udpmsg.PutAddr(&o.name, to, b.v6)
@@ -207,6 +225,10 @@ func (o *outbox) write(raw syscall.RawConn) error {
 
 // release gives the outbox back; it holds none of the packets any more.
 func (o *outbox) release() {
-	clear(o.iovs[:])
-	outboxes.Put(o)
+	clear(o.iovs)
+	if len(o.hdrs) == 1 {
+		singles.Put(o)
+	} else {
+		outboxes.Put(o)
+	}
 }
