@@ -47,7 +47,7 @@ type Config struct {
 	JoinRate       Rate          // of challenges and joins per source address; default 20/s, burst 200
 	JoinRateAll    Rate          // of challenges and joins altogether; default 200/s, burst 1000
 	SignalRate     Rate          // of signals per device; default 50/s, burst 500
-	UpdateRate     Rate          // of what a device or a relay says of itself; default 1/s, burst 30
+	UpdateRate     Rate          // of what a device or a relay says of itself, and of streams a device opens; default 1/s, burst 30
 }
 
 // Rate is a token bucket: so many events a second, and so many at once.

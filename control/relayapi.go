@@ -62,7 +62,12 @@ func (s *Service) setHomes(ctx context.Context, in *homesInput) (*struct{}, erro
 
 // limitUpdates holds back who changes its own record too often.
 func (s *Service) limitUpdates(what, id string) error {
-	wait := s.updates.take(id, time.Now())
+	return s.limit(s.updates, what, id)
+}
+
+// limit refuses what comes too often from the one with that id.
+func (s *Service) limit(l *limiter[string], what, id string) error {
+	wait := l.take(id, time.Now())
 	if wait == 0 {
 		return nil
 	}

@@ -67,6 +67,7 @@ type Service struct {
 	joins      *joinLimit
 	signals    *limiter[string]
 	updates    *limiter[string]
+	streams    *limiter[string]
 	writable   writeCheck
 
 	ready  chan struct{}
@@ -87,6 +88,8 @@ func New(cfg Config) (*Service, error) {
 		joins:   newJoinLimit(cfg.JoinRate, cfg.JoinRateAll),
 		signals: newLimiter[string](cfg.SignalRate, 16<<10),
 		updates: newLimiter[string](cfg.UpdateRate, 16<<10),
+		// Room for all devices at once: they all come when the service restarts.
+		streams: newLimiter[string](cfg.UpdateRate, 128<<10),
 	}
 	if err := s.open(context.Background()); err != nil {
 		s.Close()

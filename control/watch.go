@@ -23,6 +23,9 @@ type watchInput struct {
 // too slowly, or is told bye.
 func (s *Service) watch(ctx context.Context, in *watchInput) (*huma.StreamResponse, error) {
 	d := deviceFrom(ctx)
+	if err := s.limit(s.streams, "watch", d.ID); err != nil {
+		return nil, err
+	}
 	return &huma.StreamResponse{Body: func(hc huma.Context) {
 		r, w := humago.Unwrap(hc)
 		if err := s.serveStream(r, w, d, in); err != nil {
