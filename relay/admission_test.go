@@ -1,7 +1,6 @@
 package relay
 
 import (
-	"errors"
 	"net/netip"
 	"testing"
 	"time"
@@ -71,11 +70,7 @@ func lowOrder(s service) []byte {
 func TestClientSaysWhyItIsRefused(t *testing.T) {
 	r := newRelay(t)
 	p := key.NewPrivate()
-	n := r.node("net", onlyUDP, withKey(p), withCredential(newService(t).credential(p.Public(), "net", time.Hour)))
-	waitFor(t, "the refusal", func() bool {
-		var refused *RefusedError
-		return errors.As(n.Status().Err, &refused) && refused.Reason == RefusedCredential
-	})
+	r.node("net", onlyUDP, withKey(p), withCredential(newService(t).credential(p.Public(), "net", time.Hour))).refusedFor(RefusedCredential)
 }
 
 // A client with a wrong idea of the relay's key takes nobody for its relay.

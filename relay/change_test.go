@@ -1,11 +1,13 @@
 package relay
 
 import (
+	"fmt"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	"nexd/key"
+	"nexd/test/need"
 )
 
 // A NAT gives the client another address: one round trip later all is as before.
@@ -59,6 +61,8 @@ func TestRebindNeedsProof(t *testing.T) {
 // A relay that is restarted costs packets, and nothing else.
 func TestRestart(t *testing.T) {
 	r := newRelay(t)
+	r.stop()
+	r.start(fmt.Sprintf("127.0.0.1:%d", need.Port(t))) // one that nobody is given meanwhile
 	a, b := r.node("net", onlyUDP), r.node("net", onlyTLS)
 	a.reaches(b, "before")
 	b.reaches(a, "before")
@@ -183,11 +187,9 @@ func TestCaps(t *testing.T) {
 	r := newRelay(t, func(r *testRelay) { r.limits = Limits{Sessions: 3, NetworkSessions: 2} })
 	r.node("one", onlyUDP).connected(UDP)
 	second := r.node("one", onlyTLS).connected(TLS)
-	third := r.node("one", onlyUDP)
-	waitFor(t, "the refusal", func() bool { return r.server.Stats().Refused[RefusedFull] == 1 })
+	third := r.node("one", onlyUDP).refusedFor(RefusedFull)
 	r.node("two", onlyUDP).connected(UDP)
-	fourth := r.node("three", onlyUDP)
-	waitFor(t, "the refusal", func() bool { return r.server.Stats().Refused[RefusedFull] >= 2 })
+	fourth := r.node("three", onlyUDP).refusedFor(RefusedFull)
 	if third.Status().Transport != NoTransport || fourth.Status().Transport != NoTransport {
 		t.Error("one too many")
 	}

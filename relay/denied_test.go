@@ -18,6 +18,16 @@ func (n *testNode) endedFor(why Farewell) {
 	})
 }
 
+// refusedFor waits until the relay refuses the node for this reason.
+func (n *testNode) refusedFor(reason Refusal) *testNode {
+	n.t.Helper()
+	waitFor(n.t, "the refusal: "+reason.String(), func() bool {
+		var refused *RefusedError
+		return errors.As(n.Status().Err, &refused) && refused.Reason == reason
+	})
+	return n
+}
+
 // answer is what the relay says to an admission with this credential.
 func (r *testRelay) answer(t *testing.T, private key.Private, credential []byte) Refusal {
 	t.Helper()

@@ -31,7 +31,8 @@ type testPool struct {
 
 	mu    sync.Mutex // guards the field below
 	delay map[netip.AddrPort]time.Duration
-	mute  atomic.Bool // its UDP goes nowhere
+	mute  atomic.Bool          // its UDP goes nowhere
+	heard func(netip.AddrPort) // is told whom each datagram came from; may be nil
 }
 
 type poolPacket struct {
@@ -126,6 +127,9 @@ func (n *testPool) read() {
 		}
 		if relay, peer, packet, ok := n.HandleUDP(b[:k], from); ok {
 			n.take(poolPacket{relay, peer, string(packet), false})
+		}
+		if n.heard != nil {
+			n.heard(from)
 		}
 	}
 }
