@@ -3,6 +3,7 @@ package control
 import (
 	"context"
 	"crypto/ed25519"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"net/http/httputil"
@@ -15,6 +16,7 @@ import (
 
 	"nexd/controlapi"
 	"nexd/relay"
+	"nexd/test/need"
 )
 
 func anyList([]string) bool { return true }
@@ -152,14 +154,15 @@ func TestEmbeddedRelayRefuses(t *testing.T) {
 // clients come back with what they were told before.
 func TestRelayRestart(t *testing.T) {
 	dir := t.TempDir()
-	w := start(t, dir)
+	udp, https := fmt.Sprintf("127.0.0.1:%d", need.Port(t)), fmt.Sprintf("127.0.0.1:%d", need.Port(t)) // nobody is given them meanwhile
+	same := func(c *Config) { c.STUNListen, c.Listen = udp, https }
+	w := start(t, dir, same)
 	secret := w.regKey(controlapi.RegKeyRequest{})
 	a, b := w.join(wish(secret, "a")), w.join(wish(secret, "b"))
 	_, listA := w.told(a)
 	_, listB := w.told(b)
 	ra, rb := w.relay(a, listA, true), w.relay(b, listB, false)
 	ra.reaches(t, rb, "before")
-	udp, https := w.svc.STUNAddr().String(), w.svc.Addr().String()
 	before := w.svc.relay.entry
 	if err := w.end(); err != nil {
 		t.Fatal(err)
@@ -167,7 +170,7 @@ func TestRelayRestart(t *testing.T) {
 	eventually(t, "the clients hear of it", func() bool {
 		return ra.Status().Transport == relay.NoTransport && rb.Status().Transport == relay.NoTransport
 	})
-	w = start(t, dir, func(c *Config) { c.STUNListen, c.Listen = udp, https })
+	w = start(t, dir, same)
 	if after := w.svc.relay.entry; after.ID != before.ID || after.PublicKey != before.PublicKey {
 		t.Errorf("the relay is another: %+v, was %+v", after, before)
 	}

@@ -3,6 +3,7 @@ package controlclient_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"path/filepath"
 	"slices"
 	"testing"
@@ -13,6 +14,7 @@ import (
 	"nexd/controlclient"
 	"nexd/controlclient/controlclienttest"
 	"nexd/key"
+	"nexd/test/need"
 )
 
 // realService runs the service itself in dir until stop is called.
@@ -49,12 +51,12 @@ func TestContract(t *testing.T) {
 	})
 	t.Run("service", func(t *testing.T) {
 		dir := t.TempDir()
-		svc, stop := realService(t, dir, "127.0.0.1:0")
+		addr := fmt.Sprintf("127.0.0.1:%d", need.Port(t)) // the same after the restart
+		_, stop := realService(t, dir, addr)
 		file, err := controlclient.ReadAdminFile(filepath.Join(dir, "admin.json"))
 		if err != nil {
 			t.Fatal(err)
 		}
-		addr := svc.Addr().String()
 		contract(t, file, func() { stop(); _, stop = realService(t, dir, addr) })
 	})
 }

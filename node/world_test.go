@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net/netip"
 	"os"
@@ -18,6 +19,7 @@ import (
 	"nexd/controlclient"
 	"nexd/localapi"
 	"nexd/rules"
+	"nexd/test/need"
 )
 
 // patience is how long a test waits for what has to happen.
@@ -27,14 +29,14 @@ const patience = 30 * time.Second
 type world struct {
 	t     *testing.T
 	dir   string
-	addr  string // of the HTTPS listener; the same after a restart
+	addr  string // of the HTTPS listener; the same after a restart, and nobody is given its port meanwhile
 	admin *controlclient.Admin
 	down  func()
 }
 
 func newWorld(t *testing.T) *world {
 	t.Helper()
-	w := &world{t: t, dir: t.TempDir(), addr: "127.0.0.1:0", down: func() {}}
+	w := &world{t: t, dir: t.TempDir(), addr: fmt.Sprintf("127.0.0.1:%d", need.Port(t)), down: func() {}}
 	w.up()
 	file, err := controlclient.ReadAdminFile(filepath.Join(w.dir, "admin.json"))
 	if err != nil {
@@ -61,7 +63,6 @@ func (w *world) up() {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	w.addr = svc.Addr().String()
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- svc.Run(ctx) }()

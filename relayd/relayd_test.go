@@ -55,8 +55,7 @@ func TestARestartWithoutTheServiceServesAtOnce(t *testing.T) {
 	s := newService(t)
 	cfg, l := config(t, s)
 	r := start(t, cfg, l).serves()
-	before, udp := r.Public(), r.UDPAddr()
-	cfg.RelayListen, cfg.Listen = udp.String(), r.WebAddr().String()
+	before := r.Public()
 	one := s.device("net", relay.UDP, time.Hour).connected()
 	s.Stop()
 	waitFor(t, "offline", func() bool { return r.health.readiness().State == stateOffline })
@@ -217,7 +216,6 @@ func TestADeletedDeviceStaysOut(t *testing.T) {
 	again().refusedFor(relay.RefusedCredential)
 	s.Stop()
 	r.stop()
-	cfg.RelayListen, cfg.Listen = r.UDPAddr().String(), r.WebAddr().String()
 	start(t, cfg, l).serves()
 	again().refusedFor(relay.RefusedCredential)
 	s.deviceOf(d.private, "net", relay.UDP, 2*time.Hour).connected() // given when it had joined again
@@ -348,8 +346,7 @@ func TestPortsAndDirectoriesInUse(t *testing.T) {
 		"--listen":       func(c *Config) { c.Listen = r.WebAddr().String() },
 		"--ops-listen":   func(c *Config) { c.OpsListen = r.OpsAddr().String() },
 	} {
-		other := cfg
-		other.StateDir = t.TempDir()
+		other, _ := config(t, s)
 		change(&other)
 		var sock *sockerr.Error
 		if _, err := New(other); !errors.As(err, &sock) || !strings.HasPrefix(sock.Message, flag+" ") || sock.Advice == "" {

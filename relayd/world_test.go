@@ -6,6 +6,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
@@ -20,6 +21,7 @@ import (
 	"nexd/controlapi"
 	"nexd/key"
 	"nexd/relay"
+	"nexd/test/need"
 )
 
 // patience is how long a test waits for what has to happen.
@@ -58,9 +60,10 @@ func (l *log) text() string {
 // config is a relay's of a service, on free ports of loopback.
 func config(t testing.TB, s *service) (Config, *log) {
 	l := &log{t: t}
+	port := func() string { return fmt.Sprintf("127.0.0.1:%d", need.Port(t)) } // nobody is given it during a restart
 	return Config{
 		RegKey: s.RegKey().String(), StateDir: t.TempDir(), Name: "relay-1",
-		RelayListen: "127.0.0.1:0", Listen: "127.0.0.1:0", OpsListen: "127.0.0.1:0",
+		RelayListen: port(), Listen: port(), OpsListen: "127.0.0.1:0",
 		DrainTimeout: time.Second, Version: "test", heartbeat: 50 * time.Millisecond,
 		Log: slog.New(slog.NewTextHandler(l, &slog.HandlerOptions{Level: slog.LevelDebug})),
 	}, l

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"encoding/pem"
 	"errors"
+	"fmt"
 	"net"
 	"net/http"
 	"os"
@@ -16,6 +17,7 @@ import (
 
 	"nexd/controlapi"
 	"nexd/key"
+	"nexd/test/need"
 )
 
 // Secrets of every fake.
@@ -50,7 +52,13 @@ type Fake struct {
 // ends with the test.
 func NewFake(tb testing.TB) *Fake {
 	tb.Helper()
-	return NewFakeOn(tb, "127.0.0.1:0")
+	return NewFakeOn(tb, loopback(tb))
+}
+
+// loopback is an address whose port nobody is given while the service is away.
+func loopback(tb testing.TB) string {
+	tb.Helper()
+	return fmt.Sprintf("127.0.0.1:%d", need.Port(tb))
 }
 
 // NewFakeOn is NewFake on an address of loopback; the certificate names only
@@ -63,7 +71,7 @@ func NewFakeOn(tb testing.TB, addr string) *Fake {
 // NewFakeWithCertificate starts a service that shows cert.
 func NewFakeWithCertificate(tb testing.TB, cert tls.Certificate) *Fake {
 	tb.Helper()
-	return start(tb, "127.0.0.1:0", cert)
+	return start(tb, loopback(tb), cert)
 }
 
 func start(tb testing.TB, addr string, cert tls.Certificate) *Fake {
