@@ -17,9 +17,15 @@ func is(want ...string) func([]string) bool {
 	return func(names []string) bool { return slices.Equal(names, want) }
 }
 
-// reported has r report until s is told a list with names.
+// reported has r report until s is told a list with names, and r at the address
+// it reports: a list of before may be on its way.
 func (w *world) reported(r station, s *watching, names []string, change ...func(*controlapi.RelayHeartbeat)) *controlapi.RelayList {
 	w.t.Helper()
+	said := controlapi.RelayHeartbeat{RelayAddress: relayAddress(r.Name)}
+	for _, f := range change {
+		f(&said)
+	}
+	elsewhere := func(one controlapi.Relay) bool { return one.ID == r.ID && !slices.Equal(one.UDP, said.UDP) }
 	deadline := time.Now().Add(patience)
 	for time.Now().Before(deadline) {
 		w.beat(r, change...)
@@ -27,7 +33,7 @@ func (w *world) reported(r station, s *watching, names []string, change ...func(
 		for waiting := true; waiting; {
 			select {
 			case l := <-s.relays:
-				if slices.Equal(relayNames(l), names) {
+				if slices.Equal(relayNames(l), names) && !slices.ContainsFunc(l.Relays, elsewhere) {
 					return l
 				}
 			case <-pause:
