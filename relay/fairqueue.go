@@ -6,6 +6,12 @@ import "sync"
 // next one's turn.
 const quantum = 4096
 
+// leastCharge is what a frame counts for at least, in bytes: a short one takes
+// as much memory as a packet of the usual size.
+const leastCharge = 256
+
+func charge(frame []byte) int { return max(len(frame), leastCharge) }
+
 // fairQueue holds frames for one slow receiver. Senders take turns (deficit
 // round robin), so that one that floods delays itself alone; over the bound
 // the oldest frame of the sender with most bytes waiting is dropped.
@@ -13,7 +19,7 @@ type fairQueue struct {
 	mu     sync.Mutex // guards the fields below
 	limit  depth
 	closed bool
-	bytes  int
+	bytes  int                // as charged
 	flows  map[*session]*flow // nil: the relay's own frames
 	turns  []*flow            // those with frames, the first one's turn
 }
@@ -22,7 +28,7 @@ type fairQueue struct {
 type flow struct {
 	from   *session
 	frames []*frameBuf
-	bytes  int
+	bytes  int // as charged
 	credit int
 }
 
@@ -60,8 +66,8 @@ func (q *fairQueue) push(from *session, frame []byte) (dropped int, first bool) 
 		q.turns = append(q.turns, fl)
 	}
 	fl.frames = append(fl.frames, f)
-	fl.bytes += len(frame)
-	q.bytes += len(frame)
+	fl.bytes += charge(frame)
+	q.bytes += charge(frame)
 	for q.bytes > q.limit.bytes() {
 		q.dropLongest()
 		dropped++
@@ -89,8 +95,8 @@ func (q *fairQueue) takeFrom(fl *flow) *frameBuf {
 	f := fl.frames[0]
 	fl.frames[0] = nil
 	fl.frames = fl.frames[1:]
-	fl.bytes -= len(f.b)
-	q.bytes -= len(f.b)
+	fl.bytes -= charge(f.b)
+	q.bytes -= charge(f.b)
 	return f
 }
 
