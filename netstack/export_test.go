@@ -17,6 +17,9 @@ func (s *Stack) Timeouts() uint64 { return s.gvisor.Stats().TCP.Timeouts.Value()
 // ReceiveDefault is the receive buffer a connection begins with, in bytes.
 const ReceiveDefault = tcpReceiveDefault
 
+// QueueWait is how long nobody may read before TCP data is dropped.
+const QueueWait = queueWait
+
 // ReceiveBuffer is the receive buffer's size in bytes.
 func (c *Conn) ReceiveBuffer() int {
 	return int(c.endpoint.SocketOptions().GetReceiveBufferSize())

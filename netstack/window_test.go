@@ -5,6 +5,7 @@ import (
 	"net"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -117,6 +118,36 @@ func (w *windows) of(c *netstack.Conn) int {
 	return f.lately
 }
 
+// inUse has a byte go to and fro on a connection until stop.
+func inUse(t *testing.T, one, other *netstack.Conn) (stop func()) {
+	var ended atomic.Bool
+	var passing sync.WaitGroup
+	passing.Go(func() {
+		ball := make([]byte, 1)
+		for !ended.Load() {
+			for _, way := range [][2]*netstack.Conn{{one, other}, {other, one}} {
+				for _, c := range way {
+					c.SetDeadline(time.Now().Add(patience))
+				}
+				if _, err := way[0].Write(ball); err != nil {
+					t.Error(err)
+					return
+				}
+				if _, err := io.ReadFull(way[1], ball); err != nil {
+					t.Error(err)
+					return
+				}
+			}
+		}
+	})
+	stop = sync.OnceFunc(func() {
+		ended.Store(true)
+		passing.Wait()
+	})
+	t.Cleanup(stop)
+	return stop
+}
+
 // Beside another connection that is in use the window of a nearby peer is small;
 // it is whole before and afterwards, and all bytes arrive.
 func TestWindowBeside(t *testing.T) {
@@ -134,6 +165,9 @@ func TestWindowBeside(t *testing.T) {
 			const small, whole = 200 << 10, 400 << 10
 			send := func(until func(window int) bool) {
 				t.Helper()
+				for _, c := range []*netstack.Conn{client, server} {
+					c.SetDeadline(time.Now().Add(2 * patience))
+				}
 				buf := make([]byte, 1<<20)
 				var got sync.WaitGroup
 				defer got.Wait()
@@ -152,15 +186,12 @@ func TestWindowBeside(t *testing.T) {
 				}
 			}
 			send(func(window int) bool { return window >= whole })
-			ping := make([]byte, 1)
-			send(func(window int) bool {
-				one.Write(ping)
-				io.ReadFull(other, ping)
-				other.Write(ping)
-				io.ReadFull(one, ping)
-				return window <= small
-			})
+			stop := inUse(t, one, other) // all the time: a transfer takes long on a busy machine
+			send(func(window int) bool { return window <= small })
+			stop()
 			send(func(window int) bool { return window >= whole })
+			client.SetDeadline(time.Now().Add(patience))
+			server.SetDeadline(time.Now().Add(patience))
 			exchange(t, client, server, 8<<20)
 			if seen.back >= 1<<7 {
 				t.Errorf("%d bytes were promised and taken back", seen.back)

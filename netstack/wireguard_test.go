@@ -64,10 +64,12 @@ func TestOverWireGuard(t *testing.T) {
 func TestNothingIsLost(t *testing.T) {
 	a, b := overWireGuard(t, 0)
 	for range 4 {
-		before, timeouts := a.Recoveries(), a.Timeouts()
+		before, timeouts, dropped := a.Recoveries(), a.Timeouts(), a.Stats().TxFull
 		client, server := connect(t, a, b, netstacktest.B4)
 		exchange(t, client, server, 12<<20)
-		if lost := a.Recoveries() - before; lost > 0 && a.Timeouts() == timeouts { // a busy machine does not answer in time
+		// A busy machine does not answer in time, or nobody reads, and something is lost.
+		still := a.Timeouts() != timeouts || a.Stats().TxFull != dropped
+		if lost := a.Recoveries() - before; lost > 0 && !still {
 			t.Errorf("%d times something was taken for lost", lost)
 		}
 	}
