@@ -134,13 +134,12 @@ func TestDNS(t *testing.T) {
 // TestIperf: iperf3 over TCP and UDP in both directions; the outcome counts,
 // not the speed.
 func TestIperf(t *testing.T) {
-	need.Programs(t, "iperf3", "nc")
+	need.Programs(t, "iperf3")
 	p := newPair(t,
 		[]string{"--ingress", "tcp:5201:127.0.0.1:5201", "--ingress", "udp:5201:127.0.0.1:5201"},
 		[]string{"--egress", "tcp:5201:server:5201", "--egress", "udp:5201:server:5201"})
-	p.server.Start("iperf3", p.server.CommandAs(p.server.UID, "iperf3", "-s", "-B", "127.0.0.1"))
-	awaitTCP(t, p.server, "127.0.0.1", 5201)
-	for _, args := range [][]string{
+	server := p.server.Start("iperf3", p.server.CommandAs(p.server.UID, "iperf3", "-s", "-B", "127.0.0.1", "--forceflush"))
+	for i, args := range [][]string{
 		{"-n", "100M"},
 		{"-n", "100M", "-R"},
 		{"-n", "300M", "-P", "8"},
@@ -148,6 +147,13 @@ func TestIperf(t *testing.T) {
 		{"-n", "4M", "-u", "-b", "20M", "-l", "1200", "-R"},
 	} {
 		name := strings.Join(append([]string{"iperf3"}, args...), " ")
+		// It listens anew for each client, and turns away who comes before.
+		cluster.Until(t, 20*time.Second, "iperf3 listens", func() error {
+			if n := strings.Count(server.Log(), "Server listening"); n <= i {
+				return fmt.Errorf("for client %d of %d", n, i+1)
+			}
+			return nil
+		})
 		out, err := p.client.Try(2*time.Minute, "iperf3", append([]string{"-c", "127.0.0.1", "--json"}, args...)...)
 		var result struct {
 			Error string

@@ -66,7 +66,7 @@ func TestBalance(t *testing.T) {
 	other := p.Node("other")
 	listen(t, other, "tcp", "127.0.0.1:9001", echoAs("c"))
 	third := p.Proxy(other, "--reg-key", p.svc.RegKey(), "--ingress", "tcp:8000:127.0.0.1:9001").Ready()
-	const toServer, toOther = "tcp:7001:server:8000,dial-timeout=1s", "tcp:7001:other:8000,dial-timeout=1s"
+	const toServer, toOther = "tcp:7001:server:8000,dial-timeout=3s", "tcp:7001:other:8000,dial-timeout=3s"
 	add(p.egress, "egress "+toServer, "egress "+toOther)
 	untilSays(t, "the other device", p.client, "tcp", "127.0.0.1:7001", "c hello")
 	if by := count(7001, 10); by["c"] != 5 {
@@ -84,7 +84,7 @@ func TestBalance(t *testing.T) {
 	third.Start()
 	untilSays(t, "the device is back", p.client, "tcp", "127.0.0.1:7001", "c hello")
 	untilRule(t, p.egress, toOther, "listening", "")
-	cluster.Until(t, time.Second, "both are ready", func() error {
+	cluster.Until(t, 10*time.Second, "both are ready", func() error {
 		st, err := p.egress.Status()
 		if err == nil && !st.Ready {
 			err = fmt.Errorf("%v", st.Reasons)

@@ -143,7 +143,7 @@ func TestDrain(t *testing.T) {
 
 	// A connection without an end is cut at the drain timeout …
 	p.egress.Stop()
-	p.egress = p.Proxy(p.client, "--drain-timeout", "1s").Ready()
+	p.egress = p.Proxy(p.client, "--drain-timeout", "3s").Ready()
 	talk := func() net.Conn {
 		untilSays(t, "traffic", p.client, "tcp", "127.0.0.1:7001", "app hello")
 		c := dial(t, p.client, "tcp", "127.0.0.1:7001")
@@ -155,7 +155,7 @@ func TestDrain(t *testing.T) {
 	c := talk()
 	begun := time.Now()
 	remove(p.egress, "egress tcp:7001:server:8001")
-	if _, err := readLine(c); err == nil || time.Since(begun) > 4*time.Second {
+	if _, err := readLine(c); err == nil || time.Since(begun) > 6*time.Second {
 		t.Errorf("a connection of a removed rule: %v after %s", err, time.Since(begun))
 	}
 	add(p.egress, "egress tcp:7001:server:8001")
@@ -171,8 +171,8 @@ func TestDrain(t *testing.T) {
 	if code := p.egress.Wait(10 * time.Second); code != 0 {
 		t.Errorf("exit code %d after the drain timeout", code)
 	}
-	if took := time.Since(begun); took < 500*time.Millisecond || took > 5*time.Second {
-		t.Errorf("--drain-timeout 1s took %s", took)
+	if took := time.Since(begun); took < 2500*time.Millisecond || took > 7*time.Second {
+		t.Errorf("--drain-timeout 3s took %s", took)
 	}
 
 	// … and at once with a second signal.
@@ -196,68 +196,6 @@ func TestDrain(t *testing.T) {
 		t.Errorf("second SIGTERM took %s", took)
 	}
 	endless.stop()
-}
-
-// TestCutIsNotWhole: at the drain timeout of either proxy, uploads and downloads
-// that go on end with an error at who receives them, however slow they are; what
-// is at rest ends plainly.
-func TestCutIsNotWhole(t *testing.T) {
-	p := newPair(t, nil, nil)
-	received := make(chan error, 3)
-	listen(t, p.server, "tcp", "127.0.0.1:9000", func(c net.Conn) {
-		c.SetDeadline(time.Now().Add(30 * time.Second))
-		_, err := io.Copy(io.Discard, c)
-		received <- err
-	})
-	trickle := newSource(10<<20, 1000, 20*time.Millisecond)
-	listen(t, p.server, "tcp", "127.0.0.1:9001", trickle.serve)
-	listen(t, p.server, "tcp", "127.0.0.1:9002", echoAs("app"))
-	add(p.ingress, "ingress tcp:8000-8002:127.0.0.1:9000-9002")
-	add(p.egress, "egress tcp:7000-7002:server:8000-8002")
-	p.ingress.Stop()
-	p.egress.Stop()
-	for _, which := range []string{"egress", "ingress"} {
-		p.ingress = p.Proxy(p.server, "--drain-timeout", "2s").Ready()
-		p.egress = p.Proxy(p.client, "--drain-timeout", "2s").Ready()
-		ends, stays := p.egress, p.ingress
-		if which == "ingress" {
-			ends, stays = stays, ends
-		}
-		untilSays(t, "traffic", p.client, "tcp", "127.0.0.1:7002", "app hello")
-		connect := func(port string) net.Conn {
-			c := dial(t, p.client, "tcp", "127.0.0.1:"+port)
-			c.SetDeadline(time.Now().Add(30 * time.Second))
-			return c
-		}
-		upload, download, resting := connect("7000"), connect("7001"), connect("7002")
-		if _, err := say(resting, "hello"); err != nil {
-			t.Fatal(err)
-		}
-		if _, err := io.ReadFull(download, make([]byte, 10_000)); err != nil {
-			t.Fatal(err)
-		}
-		sent := make(chan struct{})
-		go func() {
-			defer close(sent)
-			trickle.serve(upload)
-		}()
-		begun := time.Now()
-		ends.Signal(syscall.SIGTERM)
-		_, err := io.Copy(io.Discard, download)
-		wantReset(t, which+" cuts a download", err)
-		wantReset(t, which+" cuts an upload", <-received)
-		if took := time.Since(begun); took > 7*time.Second {
-			t.Errorf("%s: told after %s", which, took)
-		}
-		if _, err := resting.Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
-			t.Errorf("%s cuts a connection at rest: %v", which, err)
-		}
-		<-sent
-		if code := ends.Wait(10 * time.Second); code != 0 {
-			t.Errorf("%s: exit code %d", which, code)
-		}
-		stays.Stop()
-	}
 }
 
 // TestReset: a reset at one end is a reset at the other, and what was sent

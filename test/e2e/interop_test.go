@@ -54,9 +54,7 @@ func (a *against) begin(t *testing.T) {
 	a.stock.add(a.plane.key, netip.AddrPort{}, ourMesh...)
 	a.plane.add(a.stock.key, a.there, stockMesh...)
 	a.ping(t, stockMesh[0])
-	if _, other := a.stock.handshakes(); other == 0 {
-		t.Fatal("nexd has a session, and began none")
-	}
+	a.stock.began("nexd has a session, and began it", -1, 0)
 	a.stock.forget(a.plane.key)
 	a.plane.forget()
 
@@ -66,9 +64,7 @@ func (a *against) begin(t *testing.T) {
 	if err := a.pingFromStock(ourMesh[0], 56); err != nil {
 		t.Fatalf("the stock peer begins: %v", err)
 	}
-	if itself, _ := a.stock.handshakes(); itself == 0 {
-		t.Fatal("the stock peer has a session, and began none")
-	}
+	a.stock.began("the stock peer has a session, and began it", 0, -1)
 }
 
 func (a *against) ping(t *testing.T, to netip.Addr) {
@@ -253,9 +249,7 @@ func (a *against) rekey(t *testing.T) {
 		if err := a.pingFromStock(ourMesh[0], 56); err != nil {
 			return err
 		}
-		if now, _ := a.stock.handshakes(); now == itself {
-			return errors.New("the stock peer lost its session and made no other")
-		}
+		a.stock.began("the stock peer lost its session and made another", itself, -1)
 		if err := word("after the stock peer began anew"); err != nil {
 			return err
 		}
@@ -265,9 +259,7 @@ func (a *against) rekey(t *testing.T) {
 		if err := word("after nexd began anew"); err != nil {
 			return err
 		}
-		if _, now := a.stock.handshakes(); now == other {
-			return errors.New("nexd lost its session and made no other")
-		}
+		a.stock.began("nexd lost its session and made another", -1, other)
 		return c.(interface{ CloseWrite() error }).CloseWrite()
 	})
 	if err != nil {

@@ -47,10 +47,11 @@ func TestServiceBehindNginx(t *testing.T) {
 			}
 			a := c.Proxy(c.Node("a"), "--reg-key", key).Ready()
 			b := c.Proxy(c.Node("b"), "--reg-key", key).Ready()
-			a.Direct("b") // offers came through the stream
+			a.Direct("b")                // offers came through the stream
+			const soon = 5 * time.Second // a heartbeat, which pushes on what is held back, comes after 15 s
 			deleted := time.Now()
 			svc.Ctl("device", "delete", "b")
-			cluster.Until(t, time.Second, "b is gone", func() error {
+			cluster.Until(t, soon, "b is gone", func() error {
 				out := a.Ctl("nexd", "peers", "list", "--output", "no-header")
 				if strings.Contains(out, "b ") {
 					return errors.New(out)
@@ -58,7 +59,7 @@ func TestServiceBehindNginx(t *testing.T) {
 				return nil
 			})
 			t.Logf("a deletion took %s", time.Since(deleted).Round(time.Millisecond))
-			cluster.Until(t, time.Second, "b knows", func() error {
+			cluster.Until(t, soon, "b knows", func() error {
 				st, err := b.Status()
 				if err == nil && st.Ready {
 					err = errors.New("still ready")

@@ -94,3 +94,16 @@ func (s *stock) handshakes() (itself, other int) {
 	log := s.Log()
 	return strings.Count(log, "Received handshake response"), strings.Count(log, "Received handshake initiation")
 }
+
+// began waits until the stock peer's log, which follows the packets a moment later,
+// says that it began more handshakes than itself, and the other side more than other;
+// -1 is any number.
+func (s *stock) began(what string, itself, other int) {
+	s.t.Helper()
+	netns.Until(s.t, 20*time.Second, what, func() error {
+		if i, o := s.handshakes(); i <= itself || o <= other {
+			return fmt.Errorf("the stock peer began %d handshakes, nexd %d", i, o)
+		}
+		return nil
+	})
+}

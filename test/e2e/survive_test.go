@@ -129,14 +129,13 @@ func TestServiceDown(t *testing.T) {
 		proxy.Start()
 	}
 	for _, proxy := range []*cluster.Proxy{p.ingress, p.egress} {
-		proxy.Ready()
-		st, err := proxy.Status()
-		if err != nil {
-			t.Fatal(err)
-		}
-		if st.State != "offline" || st.Service.Connected {
-			t.Errorf("%s: state %q, connected %v; want offline", proxy.Name, st.State, st.Service.Connected)
-		}
+		cluster.Until(t, 20*time.Second, proxy.Name+" ready and offline", func() error {
+			st, err := proxy.Status()
+			if err == nil && (!st.Ready || st.State != "offline" || st.Service.Connected) {
+				err = fmt.Errorf("ready %v %v, state %q, connected %v", st.Ready, st.Reasons, st.State, st.Service.Connected)
+			}
+			return err
+		})
 	}
 	cluster.Until(t, 20*time.Second, "traffic from the cached map", func() error { return ask(p.client, 7000, "two") })
 

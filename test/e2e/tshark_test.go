@@ -28,11 +28,15 @@ type recording struct {
 	link int // bytes of the link's header
 }
 
+// bufferKiB is what the kernel keeps for tcpdump while that does not run: more than
+// all that a test sends, so that nothing is missing in a recording.
+const bufferKiB = "65536"
+
 // record begins to write down what of a filter passes an interface.
 func record(t *testing.T, host *netns.Host, dev string, link int, filter string) *recording {
 	t.Helper()
 	r := &recording{file: filepath.Join(t.TempDir(), dev+".pcap"), link: link}
-	r.Proc = host.Start("tcpdump "+dev, host.Command("tcpdump", "-n", "-Z", "root", "-B", "16384", "-i", dev, "-w", r.file, filter))
+	r.Proc = host.Start("tcpdump "+dev, host.Command("tcpdump", "-n", "-Z", "root", "-B", bufferKiB, "-i", dev, "-w", r.file, filter))
 	netns.Until(t, 20*time.Second, "tcpdump", func() error {
 		if !strings.Contains(r.Log(), "listening on") {
 			return errors.New("it does not listen yet: " + r.Log())
