@@ -1,6 +1,7 @@
 package control
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"os"
@@ -27,15 +28,31 @@ const maxAdminFile = 64 << 10
 // the file is closed.
 func lockDir(dir string) (*os.File, error) {
 	f, err := durable.Lock(dir, lockFile)
+	return f, taken(err, "another control service uses the state directory "+dir, "")
+}
+
+// lockDatabase keeps other services out of a database that is elsewhere, in the
+// same manner; nil: it is in the state directory.
+func lockDatabase(cfg *Config) (*os.File, error) {
+	file := databasePath(cfg)
+	if file == filepath.Join(cfg.StateDir, databaseFile) {
+		return nil, nil
+	}
+	f, err := durable.Lock(filepath.Dir(file), filepath.Base(file)+".lock")
+	return f, taken(err, "another control service uses the database "+file, "stop it, or give this one its own --database-url")
+}
+
+// taken says who has a lock, and what to do where advice is not empty; any other
+// error stays as it is.
+func taken(err error, message, advice string) error {
 	var locked *durable.LockedError
 	if !errors.As(err, &locked) {
-		return f, err
+		return err
 	}
-	message := "another control service uses the state directory " + dir
 	if locked.PID > 0 {
 		message += fmt.Sprintf(" (process %d)", locked.PID)
 	}
-	return nil, &StartError{Message: message, Advice: locked.Hint(), Err: err}
+	return &StartError{Message: message, Advice: cmp.Or(advice, locked.Hint()), Err: err}
 }
 
 // loadGiven takes the certificate the configuration names, if it names one.

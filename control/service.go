@@ -49,9 +49,10 @@ const defaultNetwork = "default"
 type Service struct {
 	cfg     Config
 	log     *slog.Logger
-	url     string // public URL, without a trailing slash
-	base    string // path of the public URL, without a trailing slash
-	lock    *os.File
+	url     string   // public URL, without a trailing slash
+	base    string   // path of the public URL, without a trailing slash
+	lock    *os.File // of the state directory
+	dbLock  *os.File // of a database elsewhere; nil: there is none
 	store   store.Store
 	cert    *selfcert.Certificate
 	https   net.Listener
@@ -105,6 +106,9 @@ func (s *Service) open(ctx context.Context) error {
 		return err
 	}
 	if s.lock, err = lockDir(s.cfg.StateDir); err != nil {
+		return err
+	}
+	if s.dbLock, err = lockDatabase(&s.cfg); err != nil {
 		return err
 	}
 	if err := s.listen(ctx); err != nil {
@@ -302,6 +306,9 @@ func (s *Service) Close() error {
 		}
 		if s.store != nil {
 			errs = append(errs, s.store.Close())
+		}
+		if s.dbLock != nil {
+			errs = append(errs, s.dbLock.Close())
 		}
 		if s.lock != nil {
 			errs = append(errs, s.lock.Close()) // last: it keeps others out
