@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/http"
 	"strings"
 	"time"
 
@@ -65,7 +66,8 @@ func (n *Node) ChangeRules(ctx context.Context, add, remove []rules.Spec) error 
 		}
 		// The store would write the refused rules with its next change.
 		n.store.Update(func(d *state.Data) { d.Rules, d.RemovedRules = before.Rules, before.RemovedRules })
-		return fmt.Errorf("keep the rules over restarts: %w", err)
+		lost := newDiskError("nothing was changed, since the rules cannot be kept over restarts", err)
+		return &localapi.Problem{Message: lost.Error(), Hint: lost.Hint(), Status: http.StatusInsufficientStorage}
 	})
 	if err != nil {
 		var re *rules.Error

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -107,6 +108,8 @@ func TestRulesThatCannotBeKept(t *testing.T) {
 	free := blockWrites(t, m.cfg.StateDir)
 	if _, err := m.api.ChangeRules(t.Context(), specs(ingress(t, "tcp:81:127.0.0.1:8081")), nil); err == nil {
 		t.Fatal("a rule was added that cannot be kept")
+	} else if !strings.HasPrefix(err.Error(), "nothing was changed") || strings.Contains(err.Error(), "kept in memory") {
+		t.Errorf("it says %q", err)
 	}
 	if st := m.n.Status(); len(st.Rules) != 1 || !st.Ready {
 		t.Errorf("after a refused change: %+v", st)

@@ -18,6 +18,10 @@ type checkup struct {
 	Now     time.Time
 	Ready   bool
 	Reasons []string // why it is not ready
+	// Outside: the device is no member now, so no network was looked at;
+	// Expelled: because the service no longer knows it.
+	Outside, Expelled bool
+
 	Service serviceFacts
 	Own     ownFacts
 	Relays  []relayFacts // every relay the service names
@@ -69,6 +73,7 @@ type peerFacts struct {
 	sideFacts // as its last offer says
 	Name      string
 	Path      localapi.PathStatus
+	Silent    bool      // the direct path owes an answer
 	Wanted    bool      // there is traffic with it, or somebody tries
 	Offered   bool      // an offer of it came in this life: sideFacts are known
 	Searching time.Time // since when a direct path is looked for in vain; zero: no search
@@ -84,7 +89,11 @@ const clockTolerance = time.Minute
 // diagnose judges the facts. It concludes nothing from what is not known.
 func diagnose(c checkup) localapi.Doctor {
 	d := localapi.Doctor{Schema: localapi.Schema}
-	for _, look := range []func(checkup) []localapi.Finding{judgeDaemon, judgeService, judgeNAT, judgeMapping, judgeRelays, judgeClock} {
+	looks := []func(checkup) []localapi.Finding{judgeDaemon, judgeService, judgeNAT, judgeMapping, judgeRelays, judgeClock}
+	if c.Outside {
+		looks = looks[:2]
+	}
+	for _, look := range looks {
 		d.Findings = append(d.Findings, look(c)...)
 	}
 	peers := slices.SortedStableFunc(slices.Values(c.Peers), func(a, b peerFacts) int {
@@ -126,7 +135,7 @@ func judgeDaemon(c checkup) (out []localapi.Finding) {
 
 func judgeService(c checkup) []localapi.Finding {
 	s := c.Service
-	if s.URL == "" {
+	if s.URL == "" || c.Expelled { // then it is not the way to the service that is wrong
 		return nil
 	}
 	if s.Connected {

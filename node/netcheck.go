@@ -46,7 +46,11 @@ func (p *plane) look(ctx context.Context, c *localapi.Netcheck) {
 	if o, ok := p.agent.Outlook(ctx); ok {
 		c.NAT.Kind = o.Kind
 		for _, s := range o.Servers {
-			c.STUN = append(c.STUN, localapi.STUNCheck{Server: s.Addr.String(), Mapped: s.Mapped, RTTMillis: millis(s.RTT)})
+			check := localapi.STUNCheck{Server: s.Addr.String(), Mapped: s.Mapped}
+			if s.Mapped.IsValid() { // else the time is that of an earlier answer
+				check.RTTMillis = millis(s.RTT)
+			}
+			c.STUN = append(c.STUN, check)
 			c.UDP.IPv4 = c.UDP.IPv4 || s.Mapped.IsValid() && s.Addr.Addr().Is4()
 			c.UDP.IPv6 = c.UDP.IPv6 || s.Mapped.IsValid() && s.Addr.Addr().Is6()
 		}
@@ -95,8 +99,11 @@ func relayCheck(s relay.PoolStatus) localapi.RelayCheck {
 	case s.Connected, s.RTT > 0:
 		c.UDP = leg
 	case s.Err != nil:
-		failed := localapi.LegCheck{Tried: true, Error: s.Err.Error()}
+		failed := localapi.LegCheck{Tried: true, Error: relayTrouble(s.Err)}
 		c.UDP, c.TLS = failed, failed
+		if ofHTTPS(s.Err) { // which is tried when UDP gave none
+			c.UDP.Error = "no answer by UDP"
+		}
 	}
 	return c
 }

@@ -94,7 +94,8 @@ func New(cfg Config) (*Node, error) {
 		n.store = store
 	}
 	if err := n.prepare(); err != nil {
-		return nil, errors.Join(err, n.store.Close())
+		_ = n.store.Close() // a disk it cannot write to is what err says already
+		return nil, err
 	}
 	return n, nil
 }
@@ -107,7 +108,7 @@ func (n *Node) Close() error { n.client.Close(); return n.store.Close() }
 // It returns nil for such an end, a *UsageError when the service refused the
 // device's first join, and another error where the node could not start.
 func (n *Node) Run(ctx context.Context) (err error) {
-	defer func() { err = errors.Join(err, n.store.Close()) }()
+	defer func() { err = errors.Join(err, notKept("keep the state of this device", n.store.Close())) }()
 
 	// The lower parts outlive ctx: connections drain over them. A part that
 	// ends early, which none should, ends base and with it everything.

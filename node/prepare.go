@@ -59,7 +59,7 @@ func (n *Node) prepare() error {
 	if data.PrivateKey.IsZero() {
 		// Before the first join: without a place for its key there is no device.
 		if err := n.store.Update(func(d *state.Data) { d.PrivateKey = key.NewPrivate() }); err != nil {
-			return err
+			return notKept("keep the key of this device", err)
 		}
 	}
 	n.life.url, n.pin, n.credential = url, pin, data.Credential

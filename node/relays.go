@@ -165,7 +165,7 @@ func (p *plane) relayStatus() []localapi.RelayStatus {
 			r.Transport = s.Transport.String()
 		}
 		if s.Err != nil {
-			r.Error = s.Err.Error()
+			r.Error = relayTrouble(s.Err)
 		}
 		out = append(out, r)
 	}

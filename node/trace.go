@@ -132,6 +132,9 @@ func (n *Node) checkup(ctx context.Context) checkup {
 	}
 	pl, m := n.dataPlane(), n.roster.current()
 	if pl == nil || m == nil {
+		n.mu.Lock()
+		c.Outside, c.Expelled = true, n.life.expelled
+		n.mu.Unlock()
 		return c
 	}
 	if o, ok := pl.agent.Outlook(ctx); ok {
@@ -190,7 +193,7 @@ func (p *plane) facts(ctx context.Context, d controlapi.Device) peerFacts {
 	if !ok {
 		return f
 	}
-	f.Wanted = r.State != discovery.Idle
+	f.Wanted, f.Silent = r.State != discovery.Idle, r.State == discovery.Suspect
 	f.Offered, f.NAT, f.Next, f.PunchHard = r.Offered, r.NAT, r.Next, r.PunchHard
 	f.sideFacts.learn(r.Candidates)
 	if r.State != discovery.Direct && r.State != discovery.Suspect {
