@@ -10,7 +10,7 @@ import (
 // due soonest first among them.
 func (g *group) candidates(allowed func(*rule) bool) []*rule {
 	all := *g.rules.Load()
-	turn := int(g.turn.Add(1)-1) % len(all)
+	turn := int((g.turn.Add(1) - 1) % uint32(len(all))) // not negative where int has 32 bits
 	now := time.Now()
 	type put struct {
 		r  *rule

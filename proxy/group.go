@@ -283,6 +283,15 @@ func (g *group) socketEnded(s *socket, err error) {
 		g.e.log.Warn("listener ended", logkey.Addr, netip.AddrPortFrom(s.addr, g.key.Port), logkey.Err, err)
 		s.dead.Store(true)
 		// Not at once: what killed it may kill the next one too.
-		time.AfterFunc(firstBackoff, g.errand.Wake)
+		time.AfterFunc(firstBackoff, g.again)
+	}
+}
+
+// again makes a group that was started look at its sockets once more, soon.
+func (g *group) again() {
+	g.e.mu.Lock()
+	defer g.e.mu.Unlock()
+	if g.started {
+		g.errand.Wake()
 	}
 }
