@@ -42,6 +42,7 @@ type Agent struct {
 	stunNext  time.Time // the next round while somebody is active
 	deferred  []deferredOffer
 	ports     []netip.AddrPort // mappings of the gateway
+	said      []netip.AddrPort // as servers see us, in the last offer
 	hard      *prober
 	relays    map[uint16]Relay
 	ownRelays []key.Public // home first
@@ -77,33 +78,37 @@ type peer struct {
 
 // session is what is kept of a peer that was ever talked to.
 type session struct {
-	machine   *machine
-	next      time.Time // of the machine
-	epoch     uint64    // ours towards this peer: the agent's as it was opened, or later if the peer knows a later one
-	checkSeq  uint64
-	offerSeq  uint64
-	checks    window
-	offers    window
-	answers   limit
-	offerRate limit
-	staleRate limit           // answers to what is stale
-	againRate limit           // checks made again as they were stale
-	asked     []stunwire.TxID // oldest first, at most maxAsked
-	activated time.Time
-	shown     PeerPath       // as published
-	mtu       int            // as told; 0: not yet
-	offered   []uint16       // relays, as the peer's last offer says
-	nat       uint8          // likewise
-	punchHard bool           // likewise: it guesses ports of hard NATs, too
-	hardAt    time.Time      // when the last round of guesses began
-	hole      netip.AddrPort // reached by a socket of its own; invalid: none is
-	story     story
+	machine  *machine
+	next     time.Time // of the machine
+	epoch    uint64    // ours towards this peer: the agent's as it was opened, or later if the peer knows a later one
+	checkSeq uint64
+	offerSeq uint64
+	checks   window
+	offers   window
+	answers  limit
+	// ownAnswers are those that what other peers ask for cannot take away: enough
+	// to hold a path.
+	ownAnswers limit
+	offerRate  limit
+	staleRate  limit           // answers to what is stale
+	againRate  limit           // checks made again as they were stale
+	asked      []stunwire.TxID // oldest first, at most maxAsked
+	activated  time.Time
+	shown      PeerPath       // as published
+	mtu        int            // as told; 0: not yet
+	offered    []uint16       // relays, as the peer's last offer says
+	nat        uint8          // likewise
+	punchHard  bool           // likewise: it guesses ports of hard NATs, too
+	hardAt     time.Time      // when the last round of guesses began
+	hole       netip.AddrPort // reached by a socket of its own; invalid: none is
+	story      story
 }
 
 // Bounds of the agent.
 const (
 	answersPerPeer = 20  // a second
 	answersInAll   = 200 // a second
+	answersOwn     = 5   // a second to each peer, beside those: as often as a path in doubt is checked
 	burstRate      = 50  // checks of bursts a second, to addresses outside our networks
 	burstBurst     = 50
 	paddedRate     = 100 // padded checks a second, to all peers
@@ -392,7 +397,7 @@ func (a *Agent) open(k key.Public, now time.Time) *peer {
 		a.epoch++
 		p.session = &session{
 			machine: newMachine(now, kept, a.net.near, a.maxMTU()), epoch: a.epoch,
-			answers: newLimit(answersPerPeer, answersPerPeer), offerRate: newLimit(2, 10), staleRate: newLimit(1, 2), againRate: newLimit(1, 2),
+			answers: newLimit(answersPerPeer, answersPerPeer), ownAnswers: newLimit(answersOwn, answersOwn), offerRate: newLimit(2, 10), staleRate: newLimit(1, 2), againRate: newLimit(1, 2),
 		}
 	}
 	return p

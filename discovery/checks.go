@@ -261,7 +261,7 @@ func (a *Agent) takeCheck(m *stunwire.Message, from netip.AddrPort, now time.Tim
 		return p, answer, false
 	case fresh:
 	}
-	if !p.session.answers.take(now) || !a.answers.take(now) {
+	if !p.session.answers.take(now) || !p.ownAnswers.take(now) && !a.answers.take(now) {
 		a.counters.limited.Add(1)
 		return p, nil, false
 	}

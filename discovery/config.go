@@ -134,6 +134,7 @@ type PeerPath struct {
 	Both  bool           // packets take both
 	RTT   time.Duration  // the best of the last checks; 0 without a path
 	Since time.Time      // when State or Addr last changed
+	Held  time.Time      // when Addr became the path; zero without one
 	State State
 	// MTU is the largest packet inside the tunnel; 0: none was looked for.
 	MTU int

@@ -21,7 +21,11 @@ type hintBook struct {
 
 func newHintBook(hints []Hint) hintBook {
 	b := hintBook{byPeer: make(map[key.Public]Hint)}
+	now := time.Now()
 	for _, h := range hints {
+		if h.Seen.After(now) {
+			h.Seen = now // the clock was ahead then: it is old like the others
+		}
 		b.put(h)
 	}
 	b.dirty = false

@@ -277,6 +277,9 @@ func (a *Agent) replacePeers(list []Peer) {
 		}
 		if !slices.Equal(p.relays, x.Relays) {
 			p.relays, p.ranked = x.Relays, 0
+			if p.session != nil && len(x.Relays) > 0 {
+				p.offered = nil // its own word is the older one now
+			}
 		}
 	}
 	for k, p := range a.peers {

@@ -313,6 +313,13 @@ func (m *machine) replaceCandidates(now time.Time, cands []candidate, near func(
 	}
 }
 
+// relocate looks anew which targets are on a network of ours.
+func (m *machine) relocate(near func(netip.Addr) bool) {
+	for _, t := range m.targets {
+		t.near = t.relay == nil && near(t.Addr.Addr())
+	}
+}
+
 // keeps reports whether addr is the path, or was until lately and may come back.
 func (m *machine) keeps(addr netip.AddrPort) bool {
 	return m.best != nil && m.best.Addr == addr || m.lost != nil && m.lost.Addr == addr

@@ -107,6 +107,7 @@ func (a *Agent) nextDeferred() time.Time {
 // the offer counts as failed; the machine comes back with its next round.
 func (a *Agent) sendOffer(p *peer, x outgoing) {
 	p.offerSeq++
+	a.said = a.ownMapped()
 	o := offer{
 		WantReply: !x.reply, PunchHard: a.hard.on(), HardRound: x.guesses, NAT: natCode(a.nat.Kind), StartDelay: x.delay,
 		Epoch: p.epoch, Seq: p.offerSeq, PeerEpoch: max(p.checks.epoch, p.offers.epoch),

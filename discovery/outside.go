@@ -85,7 +85,7 @@ func (a *Agent) stunAnswered(changed, ended bool) {
 	if ended {
 		a.flushOffers(now)
 	}
-	if changed && !waited {
+	if changed && !waited && !slices.Equal(info.Mapped, a.said) {
 		a.tellPeers(now)
 	}
 }
@@ -134,6 +134,7 @@ func (a *Agent) networkChanged() {
 	for _, p := range a.peers {
 		if p.session != nil {
 			p.machine.forgetSizes(now)
+			p.machine.relocate(a.net.near)
 		}
 	}
 	a.tellPeers(now)

@@ -41,7 +41,7 @@ func (a *Agent) changed(p *peer) {
 	m := p.machine
 	path := PeerPath{State: m.state(), Since: m.since, Spare: m.told.spare, Both: m.told.both, MTU: m.toldMTU}
 	if m.best != nil {
-		path.Addr = m.best.Addr
+		path.Addr, path.Held = m.best.Addr, m.switched
 		if m.best.n > 0 {
 			path.RTT = m.best.rtt()
 		}

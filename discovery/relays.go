@@ -36,7 +36,7 @@ func (a *Agent) rank(p *peer, now time.Time) {
 		if r.Own {
 			t.rank = unranked / 2 // perhaps the peer has the same
 		}
-		for _, said := range [][]uint16{p.relays, p.offered} { // its own word is the newer
+		for _, said := range [][]uint16{p.relays, p.offered} { // its own word, if there is one, is the newer
 			if i := slices.Index(said, n); i >= 0 {
 				t.rank = i
 			}
