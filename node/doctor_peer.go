@@ -19,6 +19,9 @@ func judgePeer(c checkup, p peerFacts) (localapi.PeerFinding, localapi.Finding) 
 	v := localapi.PeerFinding{Name: p.Name, PathKind: p.Path.Kind, Direct: []string{}}
 	f := localapi.Finding{Subject: p.Name}
 	switch {
+	case p.Path.Kind == localapi.PathDirect && p.Silent:
+		v.Why = "checks were answered at " + p.Path.Endpoint + ", and are not at this moment: another way is being looked for"
+		return v, f
 	case p.Path.Kind == localapi.PathDirect:
 		v.Why = "checks are answered at " + p.Path.Endpoint
 		if p.Path.RTTMillis > 0 {
@@ -80,15 +83,15 @@ func whyNotDirect(c checkup, p peerFacts) (why string, ways []string) {
 	if blocked(own.NAT) || blocked(p.NAT) {
 		return whyBlocked(own, p), waysBlocked(own, p)
 	}
+	if !p.Searching.IsZero() && c.Now.Sub(p.Searching) < pathPatience {
+		return "the search for a direct path began " + c.Now.Sub(p.Searching).Round(time.Second).String() + " ago", nil
+	}
 	if shared, ok := samePublic(own.sideFacts, p.sideFacts); ok {
 		why = fmt.Sprintf("both are behind the public address %s, and neither the local addresses nor the way through that NAT answered checks", shared)
 		return why + tried(p), append([]string{
 			"let the two reach each other by UDP where they are: local firewalls, isolation of wireless clients, or two networks without a route",
 			"turn on hairpinning (NAT loopback) in the router",
 		}, waysIPv6(own, p)...)
-	}
-	if !p.Searching.IsZero() && c.Now.Sub(p.Searching) < pathPatience {
-		return "the search for a direct path began " + c.Now.Sub(p.Searching).Round(time.Second).String() + " ago", nil
 	}
 	why = whyPair(own.NAT, p.NAT, p.Name) + tried(p)
 	if !p.Searching.IsZero() && p.Next.After(c.Now) {

@@ -50,10 +50,14 @@ func (s *sizes) path(peer key.Public, path netip.AddrPort) {
 	}
 }
 
-// tell takes what discovery says of a member; 0: it is none any more.
+// tell takes what discovery says of a member; 0: it is none any more. One that is
+// back meanwhile may be in use already.
 func (s *sizes) tell(peer key.Public, mtu int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if _, back := s.addresses[peer]; back && mtu == 0 {
+		mtu = netstack.MinMTU
+	}
 	s.tellLocked(peer, mtu)
 }
 

@@ -167,7 +167,7 @@ func (p *plane) path(peer key.Public) localapi.PathStatus {
 	at := p.agent.Peer(peer)
 	st := p.way(at.Addr)
 	if at.Addr.IsValid() {
-		st.RTTMillis, st.Since = millis(at.RTT), at.Since
+		st.RTTMillis, st.Since = millis(at.RTT), at.Held
 	}
 	return st
 }
