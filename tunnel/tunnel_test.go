@@ -63,7 +63,7 @@ func TestChangeOfPathCostsNoHandshake(t *testing.T) {
 	exchange(a, b, 1)
 	poll(t, "no handshake", func() bool { return !a.Stats()[b.key].LastHandshake.IsZero() })
 	before := handshakes(a, b.key)
-	sent := a.bind.Activity(b.key).TxBytes
+	sent, recalled := a.bind.Activity(b.key).TxBytes, a.bind.Stats().Recalled
 	six := netip.AddrPortFrom(netip.IPv6Loopback(), b.bind.Port())
 	const packets = 200
 	for i := range uint32(packets) {
@@ -78,8 +78,10 @@ func TestChangeOfPathCostsNoHandshake(t *testing.T) {
 		t.Errorf("WireGuard changed the path to %s", got)
 	}
 	// Every packet is 32 bytes longer outside, padded to 16: no room for a handshake.
-	if got := a.bind.Activity(b.key).TxBytes - sent; got > packets*(96+32) {
-		t.Errorf("%d bytes sent for %d packets", got, packets)
+	// On a machine that stood still some were sent by the next path once more.
+	again := a.bind.Stats().Recalled - recalled
+	if got := a.bind.Activity(b.key).TxBytes - sent; got > (packets+again)*(96+32) {
+		t.Errorf("%d bytes sent for %d packets and %d again", got, packets, again)
 	}
 	poll(t, "statistics do not change", func() bool { return a.Stats()[b.key].Tx > sent })
 	if after := handshakes(a, b.key); after != before {
