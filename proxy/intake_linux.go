@@ -144,7 +144,9 @@ func addrPortOfRaw(sa *unix.RawSockaddrInet6) netip.AddrPort {
 	return netip.AddrPort{}
 }
 
-// destination finds the address a datagram was sent to among control messages.
+// destination finds among control messages the address of this host that a datagram
+// was sent to, or that speaks for the broadcast address it was sent to; the zero Addr
+// if it was to a group.
 func destination(ctrl []byte) netip.Addr {
 	for len(ctrl) >= unix.SizeofCmsghdr {
 		h := (*unix.Cmsghdr)(unsafe.Pointer(&ctrl[0]))
@@ -155,9 +157,12 @@ func destination(ctrl []byte) netip.Addr {
 		body := ctrl[unix.CmsgLen(0):size]
 		switch {
 		case h.Level == unix.IPPROTO_IP && h.Type == unix.IP_PKTINFO && len(body) >= unix.SizeofInet4Pktinfo:
-			return netip.AddrFrom4((*unix.Inet4Pktinfo)(unsafe.Pointer(&body[0])).Addr)
+			return netip.AddrFrom4((*unix.Inet4Pktinfo)(unsafe.Pointer(&body[0])).Spec_dst)
 		case h.Level == unix.IPPROTO_IPV6 && h.Type == unix.IPV6_PKTINFO && len(body) >= unix.SizeofInet6Pktinfo:
-			return netip.AddrFrom16((*unix.Inet6Pktinfo)(unsafe.Pointer(&body[0])).Addr)
+			if a := netip.AddrFrom16((*unix.Inet6Pktinfo)(unsafe.Pointer(&body[0])).Addr); !a.IsMulticast() {
+				return a
+			}
+			return netip.Addr{}
 		}
 		ctrl = ctrl[min(unix.CmsgSpace(size-unix.CmsgLen(0)), len(ctrl)):]
 	}
