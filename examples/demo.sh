@@ -63,7 +63,8 @@ until_ok() { # what command...
   return 1
 }
 
-api=$("$dir/hello" port) stun=$("$dir/hello" port) web=$("$dir/hello" port) local=$("$dir/hello" port)
+free=$("$dir/hello" ports 4)
+read -r api stun web local <<<"$free"
 
 say "1. The control service, on its embedded database"
 show "nexd serve --listen 127.0.0.1:$api --stun-listen 127.0.0.1:$stun"

@@ -3,15 +3,17 @@
 //
 //	hello serve ADDRESS   answers every request with a line of text
 //	hello get URL         prints the answer to a request, or fails within 20 s
-//	hello port            prints a TCP port that is free now
+//	hello ports N         prints so many ports that are free now
 package main
 
 import (
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
+	"strconv"
 	"time"
 )
 
@@ -28,10 +30,10 @@ func run(args []string, out io.Writer) error {
 		return serve(args[1])
 	case len(args) == 2 && args[0] == "get":
 		return get(out, args[1])
-	case len(args) == 1 && args[0] == "port":
-		return freePort(out)
+	case len(args) == 2 && args[0] == "ports":
+		return freePorts(out, args[1])
 	}
-	return fmt.Errorf("want: hello serve ADDRESS | hello get URL | hello port")
+	return fmt.Errorf("want: hello serve ADDRESS | hello get URL | hello ports N")
 }
 
 func serve(addr string) error {
@@ -63,12 +65,45 @@ func get(out io.Writer, url string) error {
 	}
 }
 
-func freePort(out io.Writer) error {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+// Ports are looked for here: below those that systems choose for connections
+// (Linux: from 32768), one of which could take a port before it is listened on.
+const (
+	lowestPort = 10_000
+	ports      = 18_000
+)
+
+// freePorts prints different ports that nobody listens on, over TCP or UDP.
+func freePorts(out io.Writer, count string) error {
+	missing, err := strconv.Atoi(count)
+	if err != nil || missing < 1 {
+		return fmt.Errorf("ports %q: want a number from 1 up", count)
+	}
+	first := rand.IntN(ports) // two that look at once do not find the same
+	for i := 0; i < ports && missing > 0; i++ {
+		port := lowestPort + (first+i)%ports
+		if !isFree(fmt.Sprintf(":%d", port)) {
+			continue
+		}
+		missing--
+		fmt.Fprintf(out, "%d ", port)
+	}
+	fmt.Fprintln(out)
+	if missing > 0 {
+		return fmt.Errorf("%d ports too few are free", missing)
+	}
+	return nil
+}
+
+func isFree(addr string) bool {
+	l, err := net.Listen("tcp", addr)
 	if err != nil {
-		return err
+		return false
 	}
 	defer l.Close()
-	_, err = fmt.Fprintln(out, l.Addr().(*net.TCPAddr).Port)
-	return err
+	c, err := net.ListenPacket("udp", addr)
+	if err != nil {
+		return false
+	}
+	c.Close()
+	return true
 }
