@@ -186,6 +186,15 @@ func TestListenPort(t *testing.T) {
 		t.Fatalf("the port is %d, remembered %d", m.n.plane.bind.Port(), first)
 	}
 	m.stop()
+	// From here on another is remembered: one that nobody is given while the node is down.
+	first = need.Port(t)
+	store, err := state.Open(m.cfg.StateDir, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(store.Update(func(d *state.Data) { d.ListenPort = first }), store.Close()); err != nil {
+		t.Fatal(err)
+	}
 	m.start()
 	m.await("running", isRunning)
 	if got := m.n.plane.bind.Port(); got != first {
