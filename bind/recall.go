@@ -29,6 +29,9 @@ const (
 type recall struct {
 	mu   sync.Mutex // guards the fields below
 	kept []recalled // oldest first
+
+	stale *time.Timer // drops what is kept recallFor after the last of it; nil: never needed yet
+	fresh time.Time   // until when that must not be
 }
 
 type recalled struct {
@@ -53,6 +56,24 @@ func (r *recall) keep(bufs [][]byte, now, heard int64) {
 			r.kept = slices.Delete(r.kept, 0, 1)
 		}
 		r.kept = append(r.kept, recalled{now, bytes.Clone(b)})
+	}
+	if len(r.kept) == 0 {
+		return
+	}
+	r.fresh = time.Now().Add(recallFor)
+	if r.stale == nil {
+		r.stale = time.AfterFunc(recallFor, r.drop)
+	} else {
+		r.stale.Reset(recallFor)
+	}
+}
+
+// drop gives the memory back: what is kept is stale.
+func (r *recall) drop() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if !time.Now().Before(r.fresh) { // else there is more since the timer went off
+		r.kept = nil
 	}
 }
 
