@@ -106,7 +106,7 @@ func (s *Server) ping(w http.ResponseWriter, r *http.Request) {
 		refuse(w, err)
 		return
 	}
-	if req.Peer == "" || req.TimeoutMillis < 0 || req.TimeoutMillis > MaxPingTimeout.Milliseconds() {
+	if req.Peer == "" || len(req.Peer) > maxPeerName || req.TimeoutMillis < 0 || req.TimeoutMillis > MaxPingTimeout.Milliseconds() {
 		refuse(w, &UserError{Message: "malformed ping request", Hint: fmt.Sprintf("name a peer, and a timeout of at most %s", MaxPingTimeout)})
 		return
 	}

@@ -27,11 +27,11 @@ func ParseCondition(s string) (Condition, error) {
 	if s == "ready" {
 		return Condition{valid: true}, nil
 	}
-	if peer, ok := strings.CutPrefix(s, "direct:"); ok && peer != "" {
+	if peer, ok := strings.CutPrefix(s, "direct:"); ok && peer != "" && len(peer) <= maxPeerName {
 		return Condition{Peer: peer, valid: true}, nil
 	}
 	return Condition{}, &UserError{
-		Message: fmt.Sprintf("cannot wait for %q", s),
+		Message: fmt.Sprintf("cannot wait for %q", short(s)),
 		Hint:    "wait for ready, or for direct:PEER with the name of a peer",
 	}
 }
