@@ -88,6 +88,9 @@ func (b Behaviour) String() string {
 const (
 	answerTime = 300 * time.Millisecond
 	answerless = 2
+	// tcpPatience is longer than the machine stands still at times, as there is no
+	// second try.
+	tcpPatience = 10 * time.Second
 )
 
 // Behaviour measures the NAT before the node over IPv4 (RFC 5780 section 4),
@@ -182,7 +185,7 @@ func hairpins(to, from *net.UDPConn, server, mapped netip.AddrPort) bool {
 // refusal is an answer.
 func (n *Node) tcp443() bool {
 	c, err := netns.Inside(n.Host, func() (net.Conn, error) {
-		return net.DialTimeout("tcp4", netip.AddrPortFrom(pubAddrs[0], 443).String(), 2*time.Second)
+		return net.DialTimeout("tcp4", netip.AddrPortFrom(pubAddrs[0], 443).String(), tcpPatience)
 	})
 	if err == nil {
 		c.Close()

@@ -6,51 +6,75 @@ import (
 	"encoding/binary"
 	"net"
 	"net/netip"
+	"sync/atomic"
 	"testing"
 	"time"
 )
 
+// flights numbers the flights: what is left of one is not taken for another's.
+var flights atomic.Uint64
+
 // flight sends packets from one socket to another, a gap apart, and returns how
-// long each was under way; 0: lost. Two of them out of order fail the test.
+// long each was under way; 0: lost. Two of them out of order fail the test. As a
+// cable keeps the order, nothing of a flight comes after its end, which is sent
+// until it arrives.
 func flight(t *testing.T, from *net.UDPConn, to netip.AddrPort, out *net.UDPConn, count, size int, gap time.Duration) []time.Duration {
 	t.Helper()
-	const wait = time.Second // longer than any delay set here
 	taken := make([]time.Duration, count)
+	number := flights.Add(1)
 	start := time.Now()
-	sent := make(chan struct{})
+	landed, ended := make(chan struct{}), make(chan struct{})
 	go func() {
-		defer close(sent)
+		defer close(ended)
 		packet := make([]byte, size)
-		for i := range count {
+		binary.BigEndian.PutUint64(packet[16:], number)
+		send := func(i int) {
 			binary.BigEndian.PutUint64(packet, uint64(i))
 			binary.BigEndian.PutUint64(packet[8:], uint64(time.Since(start)))
 			from.WriteToUDPAddrPort(packet, to)
+		}
+		for i := range count {
+			send(i)
 			time.Sleep(gap)
 		}
-		out.SetReadDeadline(time.Now().Add(wait))
+		again := time.NewTicker(20 * time.Millisecond)
+		defer again.Stop()
+		for {
+			select {
+			case <-landed:
+				return
+			case <-again.C:
+				send(count)
+			}
+		}
+	}()
+	defer func() {
+		close(landed)
+		<-ended
 	}()
 	out.SetReadBuffer(8 << 20)
-	out.SetReadDeadline(time.Time{})
+	out.SetReadDeadline(time.Now().Add(time.Minute))
 	packet := make([]byte, 2048)
-	last := -1
-	for last < count-1 {
+	for last := -1; ; {
 		n, err := out.Read(packet)
 		if err != nil {
-			break
+			t.Errorf("the end of a flight: %v", err)
+			return taken
 		}
-		if n != size {
+		if n != size || binary.BigEndian.Uint64(packet[16:]) != number {
 			continue
 		}
 		i := int(binary.BigEndian.Uint64(packet))
-		if i <= last || i >= count {
+		if i == count {
+			return taken
+		}
+		if i <= last || i > count {
 			t.Errorf("packet %d came after %d", i, last)
-			break
+			return taken
 		}
 		last = i
 		taken[i] = time.Since(start) - time.Duration(binary.BigEndian.Uint64(packet[8:]))
 	}
-	<-sent
-	return taken
 }
 
 // summary returns how many arrived, and the shortest and longest way.

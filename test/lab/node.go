@@ -3,10 +3,14 @@
 package lab
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
 	"slices"
+	"time"
+
+	"golang.org/x/sys/unix"
 
 	"nexd/test/netns"
 )
@@ -39,7 +43,7 @@ func (s *Site) attach(n *Node) {
 		fmt.Sprintf("link set %s master br0 up", port),
 	)
 	n.IP("link set eth0 up")
-	s.router.Carrier(port)
+	s.router.Carrier(port, "br0")
 	n.Carrier("eth0")
 	n.site = s
 	s.nodes = append(s.nodes, n)
@@ -66,6 +70,32 @@ func (s *Site) address(n *Node) {
 			fmt.Sprintf("route replace default via %s", s.v6(1, 1)))
 	}
 	n.IP(lines...)
+	if n.V6.IsValid() {
+		s.awaitRouter(n)
+	}
+}
+
+// awaitRouter waits until the node and its router have found each other over
+// IPv6: of that a packet is lost now and then on a fresh cable, and the kernel
+// repeats it a second later.
+func (s *Site) awaitRouter(n *Node) {
+	s.lab.t.Helper()
+	closed := netip.AddrPortFrom(s.v6(1, 1), 9)
+	netns.Until(s.lab.t, 20*time.Second, n.Name+": its router over IPv6", func() error {
+		c, err := netns.Inside(n.Host, func() (net.Conn, error) { return net.Dial("udp6", closed.String()) })
+		if err != nil {
+			return err
+		}
+		defer c.Close()
+		c.SetDeadline(time.Now().Add(5 * time.Second))
+		if _, err = c.Write([]byte("anybody?")); err == nil {
+			_, err = c.Read(make([]byte, 1))
+		}
+		if !errors.Is(err, unix.ECONNREFUSED) {
+			return fmt.Errorf("%s does not refuse: %w", closed, err)
+		}
+		return nil
+	})
 }
 
 // Move takes a node from its site to another one, as a laptop is carried: new
