@@ -337,7 +337,7 @@ func (a *Agent) act(p *peer, now time.Time, x action) {
 		} else if len(a.waiting) < maxWaiting {
 			a.waiting = append(a.waiting, waiting{p, x.addr, now})
 		} else {
-			a.counters.limited.Add(1)
+			a.limitedCheck(p, x.addr)
 		}
 	case doOffer:
 		a.queueOffer(p, now, outgoing{reply: x.reply, delay: x.delay})

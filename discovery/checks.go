@@ -131,9 +131,19 @@ func (a *Agent) flushWaiting(now time.Time) {
 		a.waiting = a.waiting[1:]
 		if stillThere {
 			a.sendCheck(w.peer, w.to, now)
+		} else {
+			a.limitedCheck(w.peer, w.to)
 		}
 	}
 	a.waiting = nil
+}
+
+// limitedCheck: a check was over the budget, and is not sent.
+func (a *Agent) limitedCheck(p *peer, to netip.AddrPort) {
+	a.counters.limited.Add(1)
+	if t := p.machine.find(to); t != nil && t.checks > 0 {
+		t.checks--
+	}
 }
 
 func (a *Agent) nextWaiting() time.Time {
