@@ -22,8 +22,11 @@ func (r *runner) dialed(now time.Time, d dialResult) {
 	switch {
 	case d.err != nil:
 		r.lostTLS(now, d.err)
-	case r.udp.up || len(credential) != credentialSize:
+	case r.udp.up:
 		d.conn.close()
+	case len(credential) != credentialSize:
+		d.conn.close()
+		r.lostTLS(now, ErrNoCredential) // not again at once
 	default:
 		r.tls.conn = d.conn
 		r.tls.start(now, credential)
