@@ -62,7 +62,7 @@ func certNames(wanted []string) []string {
 			if ip.IsUnspecified() {
 				continue
 			}
-			name = ip.WithZone("").String()
+			name = ip.Unmap().WithZone("").String()
 		}
 		// A certificate holds ASCII names only.
 		if name != "" && !strings.ContainsFunc(name, func(r rune) bool { return r > unicode.MaxASCII }) {
