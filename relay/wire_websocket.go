@@ -30,7 +30,6 @@ const (
 
 // The codes of a closing frame (RFC 6455 section 7.4.1).
 const (
-	wsGoingAway    = 1001
 	wsProtocol     = 1002
 	wsUnsupported  = 1003
 	wsMessageLarge = 1009
