@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"slices"
 	"time"
 
 	"nexd/internal/logkey"
@@ -22,12 +23,17 @@ type Event struct {
 // story is the last events of a peer, oldest first.
 type story struct{ events []Event }
 
+// add remembers an event; one that is told late stands where it belongs.
 func (s *story) add(at time.Time, text string) {
 	if len(s.events) == maxStory {
 		copy(s.events, s.events[1:])
 		s.events = s.events[:maxStory-1]
 	}
-	s.events = append(s.events, Event{at, text})
+	i := len(s.events)
+	for i > 0 && s.events[i-1].At.After(at) {
+		i--
+	}
+	s.events = slices.Insert(s.events, i, Event{at, text})
 }
 
 // tellPath logs and remembers where packets to p go now: one line for each change.
