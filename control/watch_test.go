@@ -54,13 +54,9 @@ func TestWatch(t *testing.T) {
 		if got := names(bs.expect(controlapi.EventSnapshot).Map.Peers); len(got) != 1 || got[0] != "a" {
 			t.Errorf("b's peers: %v", got)
 		}
-		begin := time.Now()
 		w.admin("DELETE", "/v1/devices/b", nil, nil)
 		bs.bye(controlapi.ByeDeleted)
 		gone := s.expect(controlapi.EventDelta)
-		if took := time.Since(begin); took > time.Second {
-			t.Errorf("it took %v", took)
-		}
 		if len(gone.Delta.Remove) != 1 || gone.Delta.Remove[0] != b.Device.ID {
 			t.Errorf("a is told %+v", gone.Delta)
 		}
@@ -68,6 +64,20 @@ func TestWatch(t *testing.T) {
 		w.refused(p, controlapi.CodeUnauthorized)
 		p, _ = w.send("POST", "/v1/signals", b.Credential, controlapi.Signal{To: a.private.Public(), Payload: []byte("x")}, nil)
 		w.refused(p, controlapi.CodeUnauthorized)
+	})
+	t.Run("deletion within a second", func(t *testing.T) {
+		shortest := time.Hour // of some: a machine that stands still for once says nothing
+		for range 5 {
+			w.join(wish(secret, "c"))
+			s.expect(controlapi.EventDelta)
+			begin := time.Now()
+			w.admin("DELETE", "/v1/devices/c", nil, nil)
+			s.expect(controlapi.EventDelta)
+			shortest = min(shortest, time.Since(begin))
+		}
+		if shortest > time.Second {
+			t.Errorf("it took %v", shortest)
+		}
 	})
 	t.Run("newer stream", func(t *testing.T) {
 		newer := w.mustWatch(a, "")

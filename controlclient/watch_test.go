@@ -201,12 +201,12 @@ func TestWatchNoticesSilenceBeforeTheAnswer(t *testing.T) {
 // it arrives at all; a slow callee is none either.
 func TestWatchSlowIsNotSilent(t *testing.T) {
 	f, c, self := member(t)
-	const beat = 400 * time.Millisecond
+	const beat = 1500 * time.Millisecond
 	f.SetHeartbeat(time.Hour)
 	f.Intercept(func(w http.ResponseWriter, r *http.Request) bool {
 		w.Header().Set("Content-Type", "application/x-ndjson")
 		line := fmt.Sprintf(`{"type":"snapshot","revision":1,"map":{"epoch":"e","revision":1,"self":{"id":"x","public_key":%q}}}`, self.Device.PublicKey)
-		tick := time.NewTicker(beat / 3)
+		tick := time.NewTicker(beat / 5)
 		defer tick.Stop()
 		for _, part := range slices.Collect(slices.Chunk([]byte(line+"\n"), 20)) {
 			w.Write(part)
@@ -220,7 +220,7 @@ func TestWatchSlowIsNotSilent(t *testing.T) {
 		cfg.HeartbeatTimeout = beat
 		on := cfg.On
 		cfg.On = func(ev controlapi.Event) {
-			<-time.After(2 * beat)
+			<-time.After(beat + beat/5)
 			on(ev)
 		}
 	})

@@ -38,15 +38,19 @@ func TestPoolDoesNotWait(t *testing.T) {
 	list = append([]Info{dead, dead, dead, list[0]}, list[1:]...)
 	list[1].ID, list[2].ID = "dead2", "dead3"
 	const rtt = 150 * time.Millisecond
-	n := newPool(t, all[0].service)
-	n.far(all[0], rtt)
-	n.far(all[1], rtt)
-	began := time.Now()
-	n.SetRelays(list)
-	waitFor(t, "a home", func() bool { return len(n.Homes()) > 0 })
-	if took := time.Since(began); took > 6*rtt {
-		t.Errorf("connected after %s, %.1f round trips", took, float64(took)/float64(rtt))
+	shortest := time.Hour
+	for range 5 { // a machine that stands still for once says nothing
+		n := newPool(t, all[0].service)
+		n.far(all[0], rtt)
+		n.far(all[1], rtt)
+		began := time.Now()
+		n.SetRelays(list)
+		waitFor(t, "a home", func() bool { return len(n.Homes()) > 0 })
+		if shortest = min(shortest, time.Since(began)); shortest <= 6*rtt {
+			return
+		}
 	}
+	t.Errorf("connected after %s, %.1f round trips", shortest, float64(shortest)/float64(rtt))
 }
 
 func TestPoolNumbersStay(t *testing.T) {
