@@ -104,14 +104,14 @@ func TestWorthwhile(t *testing.T) {
 
 func TestReplacedWaitsGrow(t *testing.T) {
 	w := watcher{w: WatchConfig{}.withDefaults()}
-	for _, base := range []time.Duration{5, 10, 20, 40, 80, 80} {
-		base *= time.Minute
+	const minute = time.Minute
+	for _, base := range []time.Duration{5 * time.Second, 5 * minute, 10 * minute, 20 * minute, 40 * minute, 80 * minute, 80 * minute} {
 		if wait := w.wait(ErrReplaced, 0); wait < base || wait > base+base/10+time.Second {
 			t.Errorf("waits %v, want about %v", wait, base)
 		}
 	}
 	w.wait(errors.New("refused"), 0)
-	if wait := w.wait(ErrReplaced, 0); wait > 6*time.Minute {
+	if wait := w.wait(ErrReplaced, 0); wait > 7*time.Second {
 		t.Errorf("another time: waits %v", wait)
 	}
 }

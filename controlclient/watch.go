@@ -30,6 +30,7 @@ type WatchConfig struct {
 	MinWait, MaxWait time.Duration // between streams; 200 ms, 30 s
 	HealthyAfter     time.Duration // a stream this old starts waits anew; 10 s
 	ReplacedWait     time.Duration // after another copy took over; 5 min
+	ReplacedOnce     time.Duration // after the first time in a row; 5 s
 }
 
 func (w WatchConfig) withDefaults() WatchConfig {
@@ -43,6 +44,7 @@ func (w WatchConfig) withDefaults() WatchConfig {
 	def(&w.MaxWait, maxWait)
 	def(&w.HealthyAfter, 10*time.Second)
 	def(&w.ReplacedWait, 5*time.Minute)
+	def(&w.ReplacedOnce, 5*time.Second)
 	if w.OnState == nil {
 		w.OnState = func(bool, error) {}
 	}
@@ -68,7 +70,7 @@ func (e *protocolError) Error() string { return "watch stream: " + e.what }
 //	       ▼                                  │ end, error, silence, bye
 //	    connect ──200──▶ follow ──────────────┤
 //	       │                │                 │
-//	unauthorized        bye deleted      bye replaced: a long wait
+//	unauthorized        bye deleted      bye replaced: a wait, then long ones
 //	       └──────▶ ErrDeleted ◀
 type watcher struct {
 	c *Client
@@ -140,9 +142,14 @@ func (w *watcher) wait(err error, after time.Duration) time.Duration {
 		w.failures = 0
 		return 0
 	case errors.Is(err, ErrReplaced):
-		// Doubled up to an hour: two copies take turns ever more rarely.
+		// The first time it may be a request of our own, from a connection that an
+		// outage cut and that was still delivered when it was over. After that
+		// doubled up to more than an hour: two copies take turns ever more rarely.
 		w.replaced++
-		return spread(w.w.ReplacedWait << min(w.replaced-1, 4))
+		if w.replaced == 1 {
+			return spread(w.w.ReplacedOnce)
+		}
+		return spread(w.w.ReplacedWait << min(w.replaced-2, 4))
 	case errors.Is(err, errShutdown):
 		w.failures = 0
 		return nextWait(w.w.MinWait, w.w.MaxWait, 3) // spread over ten times MinWait or so

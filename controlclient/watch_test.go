@@ -146,7 +146,7 @@ func TestWatchUnauthorizedByAProxyIsNoDeletion(t *testing.T) {
 
 func TestWatchReplacedHoldsBack(t *testing.T) {
 	f, c, self := member(t)
-	w := follow(t, c, self.Credential, func(cfg *controlclient.WatchConfig) { cfg.ReplacedWait = time.Hour })
+	w := follow(t, c, self.Credential, func(cfg *controlclient.WatchConfig) { cfg.ReplacedOnce = time.Hour })
 	w.next(controlapi.EventSnapshot)
 	f.Send(controlapi.Event{Type: controlapi.EventBye, Reason: controlapi.ByeReplaced})
 	if err := w.lost(); !errors.Is(err, controlclient.ErrReplaced) {
@@ -166,7 +166,7 @@ func TestWatchReplacedHoldsBack(t *testing.T) {
 
 func TestWatchReplacedComesBack(t *testing.T) {
 	f, c, self := member(t)
-	w := follow(t, c, self.Credential, func(cfg *controlclient.WatchConfig) { cfg.ReplacedWait = time.Millisecond })
+	w := follow(t, c, self.Credential, func(cfg *controlclient.WatchConfig) { cfg.ReplacedOnce = time.Millisecond })
 	w.next(controlapi.EventSnapshot)
 	f.Send(controlapi.Event{Type: controlapi.EventBye, Reason: controlapi.ByeReplaced})
 	w.lost()
