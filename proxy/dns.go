@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -109,11 +110,11 @@ func (n *names) refresh(ctx context.Context, name string, e *nameEntry) ([]netip
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	defer func() { close(e.busy); e.busy = nil }()
-	var gone *net.DNSError
+	var unknown *nameError
 	switch {
 	case err == nil:
 		e.addrs, e.until, e.err = addrs, n.now().Add(min(max(ttl, shortestTTL), longestTTL)), nil
-	case errors.As(err, &gone) && gone.IsNotFound:
+	case errors.As(err, &unknown) && unknown.why == nil:
 		e.addrs, e.err = nil, err
 		return nil, err
 	case len(e.addrs) > 0:
@@ -140,6 +141,19 @@ func (n *names) makeRoom() {
 	}
 }
 
+// nameError is a name that has no addresses, as far as is known.
+type nameError struct {
+	name string
+	why  error // nobody could be asked; nil: a server says so. Not unwrapped: its timeouts are not the caller's
+}
+
+func (e *nameError) Error() string {
+	if e.why == nil {
+		return fmt.Sprintf("name %s does not resolve", e.name)
+	}
+	return fmt.Sprintf("name %s does not resolve now: %v", e.name, e.why)
+}
+
 // ask looks in the hosts file, then asks the servers for every full form of the name.
 func (n *names) ask(ctx context.Context, name string) ([]netip.Addr, time.Duration, error) {
 	cfg := n.load()
@@ -147,7 +161,7 @@ func (n *names) ask(ctx context.Context, name string) ([]netip.Addr, time.Durati
 		return addrs, shortestTTL, nil
 	}
 	if len(cfg.servers) == 0 {
-		return nil, 0, &net.DNSError{Err: "no DNS server is configured", Name: name}
+		return nil, 0, &nameError{name, errors.New("no DNS server is configured")}
 	}
 	var last error
 	for _, full := range cfg.search(name) {
@@ -160,9 +174,9 @@ func (n *names) ask(ctx context.Context, name string) ([]netip.Addr, time.Durati
 		}
 	}
 	if last != nil {
-		return nil, 0, &net.DNSError{Err: last.Error(), Name: name, IsTemporary: true}
+		return nil, 0, &nameError{name, last}
 	}
-	return nil, 0, &net.DNSError{Err: "no such host", Name: name, IsNotFound: true}
+	return nil, 0, &nameError{name, nil}
 }
 
 // askBoth asks for the IPv6 and the IPv4 addresses of a full name at once. No
@@ -190,7 +204,7 @@ func askBoth(ctx context.Context, servers []string, full string) ([]netip.Addr, 
 		if len(a.addrs) > 0 {
 			all.ttl = min(all.ttl, a.ttl)
 		}
-		all.err = errors.Join(all.err, a.err)
+		all.err = cmp.Or(all.err, a.err) // most often the same for both
 	}
 	if len(all.addrs) > 0 {
 		return all.addrs, all.ttl, nil

@@ -186,8 +186,8 @@ func TestNamesUseWhatTheyKnewWhenNobodyAnswers(t *testing.T) {
 }
 
 func isNotFound(err error) bool {
-	var e *net.DNSError
-	return errors.As(err, &e) && e.IsNotFound
+	var e *nameError
+	return errors.As(err, &e) && e.why == nil
 }
 
 func TestNamesWays(t *testing.T) {

@@ -241,10 +241,14 @@ func TestListenProblems(t *testing.T) {
 		"ingress tcp:100.64.9.9:80:127.0.0.1:80",
 		fmt.Sprintf("egress tcp:%d:nosuchdevice.nexd.internal:80", need.Port(t)),
 		fmt.Sprintf("ingress tcp:%d:name.invalid:80", need.Port(t)),
+		fmt.Sprintf("egress tcp:%d:name.invalid:80", need.Port(t)),
 	)
-	for i, want := range []string{"does not have the address", "does not have the address", "no device named nosuchdevice", "does not resolve"} {
+	for i, want := range []string{
+		"does not have the address", "does not have the address", "no device named nosuchdevice", "name name.invalid does not resolve",
+		"no device named name.invalid in the mesh: name name.invalid does not resolve",
+	} {
 		w.eventually(i, "failed with "+want, func(s proxy.RuleStatus) bool {
-			return s.State == proxy.StateFailed && strings.Contains(s.Error, want)
+			return s.State == proxy.StateFailed && strings.Contains(s.Error, want) && !strings.Contains(s.Error, "\n")
 		})
 	}
 	// The device turns up.

@@ -207,7 +207,7 @@ func (g *group) resolve(rs []*rule) map[*rule]string {
 				return
 			}
 			mu.Lock()
-			problems[r] = reason(err)
+			problems[r] = err.Error()
 			mu.Unlock()
 		})
 	}

@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"context"
+	"errors"
 	"net"
 	"net/netip"
 	"time"
@@ -78,7 +79,12 @@ func (h *hostSide) resolve(ctx context.Context, t rules.Target) ([]netip.Addr, e
 	case t.Addr.IsValid():
 		return []netip.Addr{t.Addr}, nil
 	}
-	return net.DefaultResolver.LookupNetIP(ctx, "ip", t.Host)
+	addrs, err := net.DefaultResolver.LookupNetIP(ctx, "ip", t.Host)
+	var system *net.DNSError
+	if errors.As(err, &system) {
+		err = inWords(system)
+	}
+	return addrs, err
 }
 
 // dialStream resolves a name with the system's resolver each time and races

@@ -89,7 +89,7 @@ func (m *meshSide) resolve(ctx context.Context, t rules.Target) ([]netip.Addr, e
 	}
 	all, err := m.names.lookup(ctx, t.Host)
 	if err != nil {
-		return nil, fmt.Errorf("%s is no device of the mesh, and in DNS: %w", t.Host, err)
+		return nil, fmt.Errorf("no device named %s in the mesh: %w", t.Host, err)
 	}
 	addrs := slices.DeleteFunc(slices.Clone(all), func(a netip.Addr) bool { return !m.member(a) })
 	if len(addrs) == 0 {

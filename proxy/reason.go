@@ -11,24 +11,15 @@ import (
 	"nexd/rules"
 )
 
-// reason is an error as a person reads it in the status of a rule.
-func reason(err error) string {
-	var dns *net.DNSError
-	switch {
-	case errors.As(err, &dns) && dns.IsNotFound:
-		return fmt.Sprintf("name %s does not resolve", dns.Name)
-	case errors.As(err, &dns):
-		return fmt.Sprintf("name %s does not resolve now: %s", dns.Name, dns.Err)
-	}
-	return err.Error()
-}
-
 // dialError says what was dialled and, for the common causes, no more than that.
 func dialError(what string, err error) error {
 	var timeout net.Error
-	var dns *net.DNSError
+	var system *net.DNSError
+	var unknown *nameError
 	switch {
-	case errors.As(err, &dns):
+	case errors.As(err, &system):
+		return inWords(system)
+	case errors.As(err, &unknown):
 		return err
 	case errors.Is(err, syscall.ECONNREFUSED):
 		return fmt.Errorf("dial %s: %w", what, syscall.ECONNREFUSED)
@@ -44,6 +35,14 @@ func dialError(what string, err error) error {
 		err = call.Err
 	}
 	return fmt.Errorf("dial %s: %w", what, err)
+}
+
+// inWords is what the system's resolver says of a name.
+func inWords(err *net.DNSError) *nameError {
+	if err.IsNotFound {
+		return &nameError{err.Name, nil}
+	}
+	return &nameError{err.Name, errors.New(err.Err)}
 }
 
 // listenError says what to do about an address that cannot be listened on.

@@ -276,7 +276,7 @@ func (r *rule) destinationFailed(err error) {
 			r.retryAt = now.Add(backoff(r.failures))
 		}
 		r.skip++
-		r.destination = reason(err)
+		r.destination = err.Error()
 	})
 }
 
