@@ -183,7 +183,7 @@ func (a RelayAddress) Check() error {
 // checkHostPort holds text to HOST:PORT with a host that can be sent to.
 func checkHostPort(text string) error {
 	host, port, err := net.SplitHostPort(text)
-	if err != nil || port == "" || !portFits(port) {
+	if err != nil || port == "" || !portFits(port) || net.JoinHostPort(host, port) != text { // brackets are for IPv6
 		return fmt.Errorf("relay UDP address %q: want HOST:PORT (IPv6 as [2001:db8::1]:3478)", shown(text))
 	}
 	if ip, err := netip.ParseAddr(host); err == nil {

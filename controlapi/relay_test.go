@@ -74,6 +74,7 @@ func FuzzRelayAddress(f *testing.F) {
 	f.Add("[2001:db8::1]:1", "", "")
 	f.Add("eu.example.org.:65535", "https://[::1]:443", "0BK97mGy_kUCneCsvfJs906YWX1D8kVd75MFe7lCIgk")
 	f.Add("[::1%lo]:1", "http://x", "short")
+	f.Add("[0]:1", "", "")                     // brackets around a name
 	f.Add(strings.Repeat("\xcd", 150), "", "") // four times as long once quoted
 	f.Fuzz(func(t *testing.T, udp, url, pin string) {
 		a := controlapi.RelayAddress{UDP: []string{udp}, URL: url, Pin: controlapi.Pin(pin)}
