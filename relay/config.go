@@ -43,10 +43,10 @@ type Limits struct {
 	// Packets per second of one device; 1,000,000. Negative: no limit.
 	DevicePackets int64
 
-	// Queue is how many bytes wait for one WebSocket client; 256 KiB. A short frame
-	// counts for 256 of them. Of one that
-	// takes them fast, what it takes in 50 ms, up to four times as many. What comes
-	// over that drops the oldest packet of the sender that has most waiting.
+	// Queue is how many bytes wait for one WebSocket client; 256 KiB. Of a client that
+	// takes them fast, what it takes in 50 ms, up to four times as many. A short frame
+	// counts for 256 bytes. What comes over that drops the oldest packet of the sender
+	// that has most waiting.
 	Queue int
 	// Idle ends a session that was not heard of for so long; 60 s.
 	Idle time.Duration
